@@ -1,0 +1,39 @@
+# Compiler settings that hold for every C++ target of the house.
+option(SLUICE_TESTS "Build the tests" ON)
+set(SLUICE_SANITIZE "" CACHE STRING "Sanitizers to build with, as -fsanitize= takes them")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# RelWithDebInfo without full debug information: backtraces keep their lines, links stay fast.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+
+add_library(sluice_options INTERFACE)
+target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
+                                                -Wnon-virtual-dtor -Werror)
+target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+if(SLUICE_SANITIZE)
+  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
+endif()
+find_program(SLUICE_LLD ld.lld)
+if(SLUICE_LLD)
+  target_link_options(sluice_options INTERFACE -fuse-ld=lld)
+endif()
+
+# The git revision, for --version. Taken when CMake configures.
+execute_process(COMMAND git describe --always --dirty --abbrev=12 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+                OUTPUT_VARIABLE SLUICE_GIT_REVISION OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT SLUICE_GIT_REVISION)
+  set(SLUICE_GIT_REVISION "unknown")
+endif()
+
+# sluice_library(NAME SOURCES ... [PUBLIC lib...] [PRIVATE lib...]): a static library under the house's options.
+# Third-party headers are PRIVATE wherever they can be: that is what keeps a one-file change fast.
+function(sluice_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC sluice_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+endfunction()

@@ -1,0 +1,121 @@
+// The edge to the kernel, as the rest of the agent sees it: maps, programs, links. It decides nothing: what to write is
+// node-agent/program's, which way packets leave is node-agent/nexthop's. An interface, so that the agent's own code can run
+// against a fake where thousands of agents or faults are wanted; `KernelDataplane::open` gives the real one.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/net/address.h"
+#include "common/result.h"
+#include "common/state/desired_state.h"
+
+namespace sluice::agent::dataplane {
+
+using Mac = std::array<uint8_t, 6>;
+
+enum class AttachMode : uint8_t { native, generic };
+
+struct InterfaceRequest {
+  std::string name;
+  AttachMode mode = AttachMode::native;
+};
+
+struct AttachedInterface {
+  std::string name;
+  uint32_t ifindex = 0;
+  AttachMode mode = AttachMode::native;
+  std::string driver;
+};
+
+// How packets for one backend address leave this node.
+struct NextHop {
+  bool local = false;      // the address is on this machine: pass up
+  uint32_t ifindex = 0;    // where they leave; 0 with local
+  Mac mac{};               // of the neighbour
+  net::IpAddress source;   // this node's address for nat on that way
+  friend bool operator==(const NextHop&, const NextHop&) = default;
+};
+// By backend address; an address that is missing is not resolved (yet).
+using NextHops = std::map<net::IpAddress, NextHop>;
+
+struct OwnedAddress {
+  net::IpAddress address;
+  uint32_t ifindex = 0;
+  friend auto operator<=>(const OwnedAddress&, const OwnedAddress&) = default;
+};
+
+struct ServiceFailure {
+  std::string service;  // id
+  std::string reason;   // one word: TableFull, Unreachable, ReadBackDiffers, NotSupported
+  std::string message;
+};
+
+struct ProgramOutcome {
+  std::vector<ServiceFailure> failures;  // services that do not stand in the maps as desired
+  size_t writes = 0;                     // map elements written
+};
+
+// What one sweep of the flow table saw.
+struct SweepOutcome {
+  uint64_t live = 0;
+  uint64_t expired = 0;                              // deleted by this sweep
+  std::vector<std::string> services_with_old_flows;  // a live flow's slot leads elsewhere now: only history keeps it
+  std::map<std::string, uint64_t> live_by_service;
+};
+
+struct ServiceCounters {
+  std::string service;
+  uint64_t packets = 0, bytes = 0, flows = 0, return_packets = 0, return_bytes = 0;
+};
+struct BackendCounters {
+  std::string service;
+  net::IpAddress address;
+  uint16_t port = 0;
+  uint64_t packets = 0, bytes = 0, flows = 0, return_packets = 0, return_bytes = 0;
+};
+struct ReasonCounter {
+  std::string reason;   // bpf/sluice.h's text
+  std::string kind;     // forward, pass, drop, note
+  std::string service;  // empty: over all
+  uint64_t packets = 0, bytes = 0;
+};
+struct Counters {
+  std::vector<ServiceCounters> services;
+  std::vector<BackendCounters> backends;
+  std::vector<ReasonCounter> reasons;
+};
+
+struct IdleTimes {
+  std::chrono::seconds tcp_new{60}, tcp_established{7440}, tcp_closed{30};  // RFC 5382 REQ-5: at least 2 h 4 min
+  std::chrono::seconds udp_new{60}, udp_established{180};                   // RFC 4787 REQ-5: at least 2 min
+};
+
+class Dataplane {
+ public:
+  virtual ~Dataplane() = default;
+  // Makes the maps hold `desired` as seen from `node`: writes the difference, waits out the grace period for what it frees, reads
+  // the touched entries back and compares. Never leaves a reader between two states of a service.
+  virtual ProgramOutcome program(const state::DesiredState& desired, const std::string& node, const NextHops& next_hops) = 0;
+  // The same for a change of ways only: one aligned store a record.
+  virtual Status update_next_hops(const NextHops& next_hops) = 0;
+  // Reads everything back and compares it with what was programmed last; one failure for each service that differs.
+  virtual ProgramOutcome verify() = 0;
+  // Attaches to these and only these interfaces (XDP link and tc egress), or updates what is attached in place. Fails whole, with
+  // what was attached before left as it was: interface unknown, driver without native XDP, a foreign program there.
+  virtual Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) = 0;
+  [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
+  // Answers ARP for these and only these from now until `valid_for` from now.
+  virtual Status set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
+  virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
+  [[nodiscard]] virtual Result<Counters> counters() const = 0;
+  // Detaches and unpins everything, also what an earlier version or layout left.
+  virtual Status purge() = 0;
+};
+
+}  // namespace sluice::agent::dataplane
