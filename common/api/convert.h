@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/state/delta.h"
 #include "common/state/desired_state.h"
 
 namespace sluice::api {
@@ -12,6 +13,10 @@ namespace sluice::api {
 std::string serialise(const state::DesiredState& state);
 // Checks shapes (address lengths, ports, protocol numbers) but not meaning: state::validate does that.
 Result<state::DesiredState> parse(std::string_view bytes);
+
+// A node.v1.Delta message, as it stands in OperatorMessage.delta. Parsing checks shapes, as above.
+std::string serialise(const state::Delta& delta);
+Result<state::Delta> parse_delta(std::string_view bytes);
 
 // The same value as JSON text, for the agent's file on disk and for people.
 std::string to_json(const state::DesiredState& state);
