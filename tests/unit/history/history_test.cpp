@@ -1,0 +1,204 @@
+// The rule by which services move on: who joins, who leaves, when tables change their size, and what is forgotten.
+#include "common/state/history.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "common/maglev/maglev.h"
+#include "common/maglev/service_table.h"
+
+namespace sluice::state {
+namespace {
+
+net::IpAddress ip(const std::string& text) {
+  return net::IpAddress::parse(text).value();
+}
+
+Backend member(int host, uint32_t group = 0, uint16_t port = 8080) {
+  Backend backend;
+  backend.address = ip("10.0." + std::to_string(host / 250) + "." + std::to_string(host % 250 + 1));
+  backend.port = port;
+  backend.group = group;
+  return backend;
+}
+
+Service service(std::vector<Group> groups, std::vector<Backend> members) {
+  Service wanted;
+  wanted.id = "web/http";
+  wanted.addresses = {ip("192.0.2.10")};
+  wanted.port = 80;
+  wanted.groups = std::move(groups);
+  wanted.backends = std::move(members);
+  return wanted;
+}
+
+Service members(int count) {
+  std::vector<Backend> all;
+  for (int i = 0; i < count; ++i) all.push_back(member(i));
+  return service({{"web", 1}}, all);
+}
+
+TEST(Evolve, NewServiceHasNoHistory) {
+  const Service now = evolve(nullptr, members(2), 7);
+  ASSERT_EQ(now.backends.size(), 2U);
+  EXPECT_EQ(now.backends[0].joined, 0U);
+  EXPECT_EQ(now.backends[1].left, 0U);
+  EXPECT_EQ(now.sizes, (std::vector<TableSize>{{0, maglev::wanted_log2(2)}}));
+  EXPECT_TRUE(maglev::boundaries(now).empty());
+}
+
+TEST(Evolve, NothingChangedGivesThePreviousBack) {
+  Service now = evolve(nullptr, members(3), 1);
+  now = evolve(&now, members(2), 2);
+  now = evolve(&now, members(4), 3);
+  EXPECT_EQ(evolve(&now, members(4), 4), now);
+}
+
+TEST(Evolve, OrderOfTheInputDoesNotMatterToThePrevious) {
+  const Service before = evolve(nullptr, members(3), 1);
+  EXPECT_EQ(evolve(&before, service({{"web", 1}}, {member(2), member(0), member(1)}), 2), before);
+}
+
+TEST(Evolve, SettingsAreTakenWithoutABoundary) {
+  const Service before = evolve(nullptr, members(2), 1);
+  Service wanted = members(2);
+  wanted.drain_seconds = 5;
+  wanted.affinity = Affinity::client_ip;
+  wanted.addresses.push_back(ip("192.0.2.11"));
+  const Service now = evolve(&before, wanted, 2);
+  EXPECT_EQ(now.drain_seconds, 5U);
+  EXPECT_EQ(now.affinity, Affinity::client_ip);
+  EXPECT_EQ(now.addresses.size(), 2U);
+  EXPECT_TRUE(maglev::boundaries(now).empty());
+}
+
+TEST(Evolve, WhoIsMissingLeftAndWhoIsNewJoined) {
+  const Service before = evolve(nullptr, members(2), 1);
+  const Service now = evolve(&before, service({{"web", 1}}, {member(1), member(2)}), 5);
+  ASSERT_EQ(now.backends.size(), 3U);
+  EXPECT_EQ(now.backends[0].left, 5U) << "member 0 left";
+  EXPECT_EQ(now.backends[1].left, 0U) << "member 1 stays";
+  EXPECT_EQ(now.backends[1].joined, 0U);
+  EXPECT_EQ(now.backends[2].joined, 5U) << "member 2 joined";
+}
+
+TEST(Evolve, WhoComesBackBeginsAnotherStay) {
+  Service now = evolve(nullptr, members(2), 1);
+  now = evolve(&now, members(1), 2);
+  now = evolve(&now, members(2), 3);
+  ASSERT_EQ(now.backends.size(), 3U);
+  EXPECT_EQ(now.backends[1].left, 2U);
+  EXPECT_EQ(now.backends[2].address, now.backends[1].address);
+  EXPECT_EQ(now.backends[2].joined, 3U);
+  EXPECT_EQ(now.backends[2].left, 0U);
+}
+
+TEST(Evolve, ChangedWeightMovesItsMembersToAnotherGroupAtOneRevision) {
+  const std::vector<Backend> both = {member(0, 0), member(1, 1)};
+  const Service before = evolve(nullptr, service({{"v1", 90}, {"v2", 10}}, both), 1);
+  const Service now = evolve(&before, service({{"v1", 90}, {"v2", 50}}, both), 2);
+  EXPECT_EQ(now.groups, (std::vector<Group>{{"v1", 90}, {"v2", 10}, {"v2", 50}}));
+  ASSERT_EQ(now.backends.size(), 3U);
+  EXPECT_EQ(now.backends[0], before.backends[0]);
+  EXPECT_EQ(now.backends[1].left, 2U);
+  EXPECT_EQ(now.backends[2].group, 2U);
+  EXPECT_EQ(now.backends[2].joined, 2U);
+  EXPECT_EQ(maglev::boundaries(now), std::vector<Revision>{2});
+}
+
+TEST(Evolve, WeightThatComesBackUsesItsGroupAgain) {
+  const std::vector<Backend> both = {member(0, 0), member(1, 1)};
+  Service now = evolve(nullptr, service({{"v1", 1}, {"v2", 1}}, both), 1);
+  now = evolve(&now, service({{"v1", 1}, {"v2", 3}}, both), 2);
+  now = evolve(&now, service({{"v1", 1}, {"v2", 1}}, both), 3);
+  EXPECT_EQ(now.groups, (std::vector<Group>{{"v1", 1}, {"v2", 1}, {"v2", 3}}));
+  EXPECT_EQ(now.backends.back().group, 1U);
+  EXPECT_EQ(now.backends.back().joined, 3U);
+}
+
+TEST(Evolve, GroupsInAnotherOrderChangeNothing) {
+  const Service before = evolve(nullptr, service({{"v1", 9}, {"v2", 1}}, {member(0, 0), member(1, 1)}), 1);
+  EXPECT_EQ(evolve(&before, service({{"v2", 1}, {"v1", 9}}, {member(1, 0), member(0, 1)}), 2), before);
+}
+
+TEST(Evolve, GroupsWithoutMembersAreNotListed) {
+  const Service now = evolve(nullptr, service({{"empty", 5}, {"v1", 1}}, {member(0, 1)}), 1);
+  EXPECT_EQ(now.groups, (std::vector<Group>{{"v1", 1}}));
+  EXPECT_EQ(now.backends[0].group, 0U);
+}
+
+TEST(Evolve, OneEndpointInTwoGroupsKeepsBothAndARepeatCountsOnce) {
+  const Service now = evolve(nullptr, service({{"v1", 1}, {"v2", 1}}, {member(0, 0), member(0, 1), member(0, 1)}), 1);
+  EXPECT_EQ(now.backends.size(), 2U);
+}
+
+TEST(Evolve, NodeAndZoneFollowWithoutABoundary) {
+  const Service before = evolve(nullptr, members(1), 1);
+  Service wanted = members(1);
+  wanted.backends[0].node = "node2";
+  wanted.backends[0].zone = "b";
+  const Service now = evolve(&before, wanted, 2);
+  ASSERT_EQ(now.backends.size(), 1U);
+  EXPECT_EQ(now.backends[0].node, "node2");
+  EXPECT_EQ(now.backends[0].zone, "b");
+  EXPECT_TRUE(maglev::boundaries(now).empty());
+}
+
+TEST(Evolve, TableGrowsWithItsMembersAtTheSameRevision) {
+  Service now = evolve(nullptr, members(1), 1);
+  EXPECT_EQ(now.sizes.back().log2, maglev::wanted_log2(1));
+  now = evolve(&now, members(2), 2);
+  ASSERT_EQ(now.sizes.size(), 2U);
+  EXPECT_EQ(now.sizes.back(), (TableSize{2, maglev::wanted_log2(2)}));
+  EXPECT_EQ(maglev::boundaries(now), std::vector<Revision>{2});
+}
+
+TEST(Evolve, TableShrinksOnlyWhenTwiceTheMembersWouldFitTheSmaller) {
+  Service now = evolve(nullptr, members(200), 1);
+  const uint8_t large = now.sizes.back().log2;
+  now = evolve(&now, members(100), 2);
+  EXPECT_EQ(now.sizes.back().log2, large) << "100 may soon be 200 again";
+  now = evolve(&now, members(60), 3);
+  EXPECT_EQ(now.sizes.back(), (TableSize{3, maglev::wanted_log2(60)}));
+  EXPECT_LT(now.sizes.back().log2, large);
+}
+
+TEST(Evolve, LastMemberGoneLeavesTheTableItsSize) {
+  Service now = evolve(nullptr, members(4), 1);
+  now = evolve(&now, members(0), 2);
+  EXPECT_EQ(now.sizes.size(), 1U);
+  now = evolve(&now, members(4), 3);
+  EXPECT_EQ(now.sizes.size(), 1U);
+}
+
+TEST(Evolve, OldestBoundaryIsForgottenBeyondTheBound) {
+  Service now = evolve(nullptr, members(20), 1);
+  for (Revision revision = 2; revision <= 2 + 2 * kMaxBoundaries; ++revision) {
+    now = evolve(&now, members(revision % 2 == 0 ? 21 : 20), revision);
+    const auto changes = maglev::boundaries(now);
+    ASSERT_LE(changes.size(), kMaxBoundaries);
+    ASSERT_EQ(changes.front(), revision);
+  }
+  EXPECT_EQ(maglev::boundaries(now).size(), kMaxBoundaries);
+  // Each second change begins a stay of the 21st member: about half the boundaries.
+  EXPECT_LE(now.backends.size(), 20 + kMaxBoundaries / 2 + 1);
+}
+
+TEST(Forget, ForgettingAllLeavesThePresentOnly) {
+  const std::vector<Backend> both = {member(0, 0), member(1, 1)};
+  Service now = evolve(nullptr, service({{"v1", 1}, {"v2", 1}}, both), 1);
+  now = evolve(&now, service({{"v1", 1}, {"v2", 3}}, both), 2);
+  const auto table = maglev::build_service_table(now).planes.at(0);
+  now = forget(now, UINT64_MAX);
+  EXPECT_EQ(now.groups, (std::vector<Group>{{"v1", 1}, {"v2", 3}}));
+  ASSERT_EQ(now.backends.size(), 2U);
+  EXPECT_EQ(now.backends[1].group, 1U);
+  EXPECT_EQ(now.backends[1].joined, 0U);
+  EXPECT_TRUE(maglev::boundaries(now).empty());
+  EXPECT_EQ(maglev::build_service_table(now).planes.at(0).size(), table.size());
+}
+
+}  // namespace
+}  // namespace sluice::state
