@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string>
 #include <tl/expected.hpp>
@@ -25,14 +26,13 @@ enum class ErrorKind {
 
 struct Error {
   ErrorKind kind = ErrorKind::internal;
-  std::string operation;  // "attach XDP program"
-  std::string object;     // "eth0"; may be empty
-  std::string reason;     // "driver has no native XDP: Operation not supported"
+  std::string operation;                     // "attach XDP program"
+  std::string object;                        // "eth0"; may be empty
+  std::string reason;                        // "driver has no native XDP: Operation not supported"
+  std::chrono::milliseconds retry_after{0};  // unavailable: not before this; zero: whenever the caller likes
 
   // "attach XDP program to eth0: driver has no native XDP"-like text for people: "OPERATION OBJECT: REASON".
-  [[nodiscard]] std::string message() const {
-    return operation + (object.empty() ? "" : " " + object) + ": " + reason;
-  }
+  [[nodiscard]] std::string message() const { return operation + (object.empty() ? "" : " " + object) + ": " + reason; }
   friend bool operator==(const Error&, const Error&) = default;
 };
 
@@ -45,7 +45,7 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
 using Status = Result<void>;
 
 inline tl::unexpected<Error> fail(ErrorKind kind, std::string operation, std::string object, std::string reason) {
-  return tl::unexpected<Error>(Error{kind, std::move(operation), std::move(object), std::move(reason)});
+  return tl::unexpected<Error>(Error{kind, std::move(operation), std::move(object), std::move(reason), {}});
 }
 
 // From errno (pass the saved value: a destructor in between may change the global one).
@@ -53,22 +53,39 @@ inline tl::unexpected<Error> fail_errno(int error_number, std::string operation,
   ErrorKind kind = ErrorKind::internal;
   switch (error_number) {
     case EPERM:
-    case EACCES: kind = ErrorKind::denied; break;
+    case EACCES:
+      kind = ErrorKind::denied;
+      break;
     case ENOENT:
     case ENODEV:
-    case ESRCH: kind = ErrorKind::not_found; break;
-    case EEXIST: kind = ErrorKind::exists; break;
-    case EBUSY: kind = ErrorKind::conflict; break;
-    case EINVAL: kind = ErrorKind::invalid; break;
+    case ESRCH:
+      kind = ErrorKind::not_found;
+      break;
+    case EEXIST:
+      kind = ErrorKind::exists;
+      break;
+    case EBUSY:
+      kind = ErrorKind::conflict;
+      break;
+    case EINVAL:
+      kind = ErrorKind::invalid;
+      break;
     case ENOSPC:
     case ENOMEM:
-    case E2BIG: kind = ErrorKind::exhausted; break;
+    case E2BIG:
+      kind = ErrorKind::exhausted;
+      break;
     case EOPNOTSUPP:
-    case ENOSYS: kind = ErrorKind::not_supported; break;
+    case ENOSYS:
+      kind = ErrorKind::not_supported;
+      break;
     case EAGAIN:
     case ETIMEDOUT:
-    case ECONNREFUSED: kind = ErrorKind::unavailable; break;
-    default: break;
+    case ECONNREFUSED:
+      kind = ErrorKind::unavailable;
+      break;
+    default:
+      break;
   }
   return fail(kind, std::move(operation), std::move(object), std::string(std::strerror(error_number)));
 }
