@@ -1,8 +1,5 @@
 # sluice_test(NAME SOURCES ... LIBS ... LABEL unit|packets|netns|kube): a GoogleTest binary, run by ctest as one test.
 # Tests of the labels packets, netns and kube change what the machine owns (network namespaces, ports): they do not run side by side.
-if(SLUICE_TESTS)
-  find_package(GTest REQUIRED)
-endif()
 function(sluice_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LIBS" ${ARGN})
   if(NOT ARG_TIMEOUT)

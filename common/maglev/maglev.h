@@ -1,8 +1,8 @@
 // Weighted Maglev hashing over tables of 2^k slots. Pure.
 //
-// Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4, with two changes:
-// the table has 2^k slots and every step is odd (so that each backend's walk still visits every slot, and the slot of a
-// flow is a mask of its hash), and weights scale the number of turns a backend gets.
+// Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4, with two
+// changes: the table has 2^k slots and every step is odd (so that each backend's walk still visits every slot, and the
+// slot of a flow is a mask of its hash), and weights scale the number of turns a backend gets.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace sluice::maglev {
 
-constexpr uint8_t kMaxLog2 = 19;       // 524,288 slots
+constexpr uint8_t kMaxLog2 = 19;         // 524,288 slots
 constexpr uint16_t kNoBackend = 0xffff;  // a slot of a table without candidates
 
 struct Candidate {

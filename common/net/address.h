@@ -21,7 +21,8 @@ class IpAddress {
   // `network_order`: the four bytes as they stand in a packet, read as one word.
   static IpAddress from_ipv4(uint32_t network_order);
   static IpAddress from_ipv6(const std::array<uint8_t, 16>& bytes);
-  // Canonical text only: "192.0.2.10", "2001:db8::1"; leading zeros, brackets, zones and IPv4-mapped forms are refused.
+  // Canonical text only (RFC 5952): "192.0.2.10", "2001:db8::1"; leading zeros, brackets, zones and IPv4-mapped forms
+  // are refused. The reason names the canonical text where there is one.
   static Result<IpAddress> parse(std::string_view text);
 
   [[nodiscard]] Family family() const { return family_; }
@@ -60,7 +61,7 @@ struct AddressRange {
   [[nodiscard]] std::string size_text() const;
   // How many addresses, at most UINT64_MAX.
   [[nodiscard]] uint64_t size_clamped() const;
-  [[nodiscard]] std::string to_string() const;  // a prefix where it is one, "a-b" elsewhere
+  [[nodiscard]] std::string to_string() const;  // an address, a prefix where it is one, "a-b" elsewhere
   friend auto operator<=>(const AddressRange&, const AddressRange&) = default;
   friend bool operator==(const AddressRange&, const AddressRange&) = default;
 };

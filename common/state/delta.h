@@ -26,9 +26,12 @@ struct Delta {
 
 // nullopt where a delta cannot express it (another cluster id or flow hash key): send a snapshot.
 std::optional<Delta> make_delta(const DesiredState& from, const DesiredState& to);
+// The same with digests that the caller has already: hashing is most of the cost for a large state.
+std::optional<Delta> make_delta(const DesiredState& from, const Digest& from_digest, const DesiredState& to,
+                                const Digest& to_digest);
 
-// The state after `delta`. Fails (invalid) where `base` has another digest than delta.from, or the outcome another than
-// delta.to: ask for a snapshot then.
+// The state after `delta`, with the delta's epoch and revision. Fails (invalid) where `base` has another digest than
+// delta.from, or the outcome another than delta.to: ask for a snapshot then.
 Result<DesiredState> apply_delta(const DesiredState& base, const Delta& delta);
 
 }  // namespace sluice::state

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -12,10 +13,16 @@
 
 namespace sluice::state {
 
-// Rises with each change of content; never reused within a cluster id. 0 means "since ever" in `joined` and "not" in `left`.
+// Rises with each change of content; never reused within a cluster id. 0 means "since ever" in `joined` and "not" in
+// `left`.
 using Revision = uint64_t;
 // Rises with each leader. Agents refuse a lower one than they have seen for the same cluster id.
 using Epoch = uint64_t;
+
+constexpr uint8_t kMaxTableLog2 = 19;  // 524,288 slots
+constexpr uint32_t kMaxWeight = 1000;  // of a group
+constexpr size_t kMaxBackends =
+    0xffff;  // stays listed in one service: a slot is a two-byte index, one value means none
 
 enum class Protocol : uint8_t { tcp = 6, udp = 17 };  // IANA protocol numbers
 enum class Forwarding : uint8_t { automatic, nat, tunnel, direct };
@@ -25,11 +32,12 @@ enum class TrafficPolicy : uint8_t { cluster, local };
 const char* to_string(Protocol protocol);      // "TCP", "UDP"
 const char* to_string(Forwarding forwarding);  // "Auto", "NAT", "Tunnel", "Direct"
 
-// An entry of a LoadBalancer's `backends` (a Service has one): its weight is the share of the whole entry and is divided
-// over the members that are in the choice. A changed weight makes a new group; the members leave the old and join the new.
+// An entry of a LoadBalancer's `backends` (a Service has one): its weight is the share of the whole entry and is
+// divided over the members that are in the choice. A changed weight makes a new group; the members leave the old and
+// join the new.
 struct Group {
   std::string name;
-  uint32_t weight = 1;  // 0..1000
+  uint32_t weight = 1;  // 0..kMaxWeight
   friend bool operator==(const Group&, const Group&) = default;
 };
 
@@ -37,13 +45,15 @@ struct Group {
 // Identity is {address, port, group, joined}. A backend that has left stays listed while the history needs it.
 struct Backend {
   net::IpAddress address;
-  uint16_t port = 0;  // host byte order
+  uint16_t port = 0;   // host byte order
   uint32_t group = 0;  // index into Service::groups
   std::string node;    // where it runs; empty: unknown or outside the cluster
   std::string zone;
   Revision joined = 0;
   Revision left = 0;
-  [[nodiscard]] bool in_choice_at(Revision revision) const { return joined <= revision && (left == 0 || revision < left); }
+  [[nodiscard]] bool in_choice_at(Revision revision) const {
+    return joined <= revision && (left == 0 || revision < left);
+  }
   friend bool operator==(const Backend&, const Backend&) = default;
 };
 
@@ -99,7 +109,9 @@ struct DesiredState {
 };
 
 // Wrong in a way that no agent can program: an empty id, a group index out of range, a table size out of range, two
-// services on one {address, port, protocol}, revisions from the future. A push with such a state is refused whole.
+// services on one {address, port, protocol}, one endpoint twice in one group at one revision, revisions from the
+// future. A push with such a state is refused whole. The reason starts with the field: "services[ID].backends[3].port:
+// 0". A service without addresses, groups or backends is right: it leads nowhere (yet).
 Status validate(const DesiredState& state);
 
 }  // namespace sluice::state

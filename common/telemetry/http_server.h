@@ -1,5 +1,5 @@
-// A small HTTP server for /metrics, /healthz and /readyz: GET and HEAD only, bounded in connections, header size and time.
-// Boost.Beast stays inside the .cpp.
+// A small HTTP server for /metrics, /healthz and /readyz: GET and HEAD only, bounded in connections, header size and
+// time. Boost.Beast stays inside the .cpp.
 #pragma once
 
 #include <functional>

@@ -20,7 +20,8 @@ using Clock = std::chrono::system_clock;
 
 // A self-signed CA: basicConstraints CA, keyCertSign only.
 Result<KeyPair> make_ca(const std::string& common_name, Clock::time_point now, std::chrono::hours validity);
-// A leaf signed by `ca`: DNS SAN `name`, clientAuth and serverAuth. Valid from five minutes before `now` (clocks differ).
+// A leaf signed by `ca`: DNS SAN `name`, clientAuth and serverAuth. Valid from five minutes before `now` (clocks
+// differ).
 Result<KeyPair> issue(const KeyPair& ca, const std::string& name, Clock::time_point now, std::chrono::hours validity);
 
 struct CertificateInfo {

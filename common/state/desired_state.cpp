@@ -1,0 +1,29 @@
+#include "common/state/desired_state.h"
+
+namespace sluice::state {
+
+const char* to_string(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::tcp:
+      return "TCP";
+    case Protocol::udp:
+      return "UDP";
+  }
+  return "unknown";
+}
+
+const char* to_string(Forwarding forwarding) {
+  switch (forwarding) {
+    case Forwarding::automatic:
+      return "Auto";
+    case Forwarding::nat:
+      return "NAT";
+    case Forwarding::tunnel:
+      return "Tunnel";
+    case Forwarding::direct:
+      return "Direct";
+  }
+  return "unknown";
+}
+
+}  // namespace sluice::state
