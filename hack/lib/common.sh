@@ -64,6 +64,13 @@ retry() {
   done
 }
 
+# wait_all PID...: for every one of them; fails when one has failed, but not before all have ended.
+wait_all() {
+  local pid failed=0
+  for pid in "$@"; do wait "$pid" || failed=$?; done
+  return "$failed"
+}
+
 # with_lock NAME COMMAND...: one at a time on this machine; the others wait.
 with_lock() {
   local lock=$SLUICE_CACHE/lock/$1
