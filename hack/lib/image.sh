@@ -36,14 +36,14 @@ fill_root() {
   done
 }
 
-# pack_layout LAYOUT LAYER REF ENTRYPOINT: an OCI layout of that one layer.
+# pack_layout LAYOUT LAYER REF ENTRYPOINT: an OCI layout of that one layer. ENTRYPOINT may be empty.
 pack_layout() {
   local image=$1:image created=1970-01-01T00:00:00Z
   umoci init --layout "$1"
   umoci new --image "$image"
   umoci raw add-layer --image "$image" --history.created "$created" --history.created_by "$SLUICE_VERSION" "$2"
-  umoci config --image "$image" --no-history --created "$created" \
-    --config.entrypoint "$4" --config.env PATH=/usr/bin:/bin
+  umoci config --image "$image" --no-history --created "$created" --config.env PATH=/usr/bin:/bin \
+    ${4:+--config.entrypoint "$4"}
   umoci gc --layout "$1"
   jq --arg ref "$3" '.manifests[0].annotations = {"org.opencontainers.image.ref.name": $ref, "io.containerd.image.name": $ref}' \
     "$1/index.json" >"$1/index.new"

@@ -7,12 +7,13 @@ cgroup_version() {
   if [ "$(stat -f -c %T "$CGROUP_MOUNT")" = cgroup2fs ]; then printf 2; else printf 1; fi
 }
 
-# The folders that hold a hierarchy: one under version 2, one per controller under version 1.
+# The folders that hold a hierarchy: one under version 2; under version 1 one per controller, and one of version 2 without
+# controllers, where the container runtime makes cgroups, too.
 cgroup_hierarchies() {
   if [ "$(cgroup_version)" = 2 ]; then
     printf '%s\n' "$CGROUP_MOUNT"
   else
-    find "$CGROUP_MOUNT" -mindepth 1 -maxdepth 1 -type d ! -name unified
+    find "$CGROUP_MOUNT" -mindepth 1 -maxdepth 1 -type d
   fi
 }
 
@@ -39,6 +40,7 @@ fill_cpuset() {
 create_cgroup() {
   local hierarchy
   for hierarchy in $(cgroup_hierarchies); do
+    [ "$hierarchy" != "$CGROUP_MOUNT/unified" ] || continue
     [ "$(cgroup_version)" = 1 ] || hand_down_controllers "$(dirname "$hierarchy/$CLUSTER_CGROUP$1")"
     mkdir -p "$hierarchy/$CLUSTER_CGROUP$1"
     [ "$(cgroup_version)" = 2 ] || fill_cpuset "$hierarchy/$CLUSTER_CGROUP$1"
