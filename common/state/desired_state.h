@@ -19,10 +19,12 @@ using Revision = uint64_t;
 // Rises with each leader. Agents refuse a lower one than they have seen for the same cluster id.
 using Epoch = uint64_t;
 
-constexpr uint8_t kMaxTableLog2 = 19;  // 524,288 slots
-constexpr uint32_t kMaxWeight = 1000;  // of a group
-constexpr size_t kMaxBackends =
-    0xffff;  // stays listed in one service: a slot is a two-byte index, one value means none
+constexpr uint8_t kMaxTableLog2 = 19;    // 524,288 slots
+constexpr uint32_t kMaxWeight = 1000;    // of a group
+constexpr size_t kMaxBackends = 0xffff;  // stays listed in one service: a slot has two bytes, one value means none
+
+// Changes of a service's choice that are kept; beyond them the oldest is forgotten, whoever still needs it.
+constexpr size_t kMaxBoundaries = 32;
 
 enum class Protocol : uint8_t { tcp = 6, udp = 17 };  // IANA protocol numbers
 enum class Forwarding : uint8_t { automatic, nat, tunnel, direct };

@@ -2,14 +2,9 @@
 // with `joined` and `left`. Pure.
 #pragma once
 
-#include <cstddef>
-
 #include "common/state/desired_state.h"
 
 namespace sluice::state {
-
-// Changes of a service's choice that are kept; beyond them the oldest is forgotten, whoever still needs it.
-constexpr size_t kMaxBoundaries = 32;
 
 // `previous` (nullptr: the service is new) moved on to `wanted` at `revision`, which must be above every revision in
 // `previous`. Of `wanted`, `groups` and `backends` say who shall be in the choice (`joined`, `left` and `sizes` are
