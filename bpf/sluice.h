@@ -6,8 +6,9 @@
 #ifndef SLUICE_BPF_SLUICE_H
 #define SLUICE_BPF_SLUICE_H
 
-#ifdef __cplusplus
 #include <linux/types.h>
+
+#ifdef __cplusplus
 #define SLUICE_INLINE inline
 #else
 #define SLUICE_INLINE static __always_inline
@@ -80,14 +81,14 @@ struct sluice_service {
 #define SLUICE_TABLE_EARLIER(word) ((__u32)(((word) >> 29) & 3))
 #define SLUICE_TABLE_GENERATION(word) ((__u32)(((word) >> 31) & 0xff))
 #define SLUICE_TABLE_BACKENDS(word) ((__u32)((word) >> 39))
-#define SLUICE_TABLE_WORD(offset_slots, log2, earlier, generation, backends)                                  \
-  (((__u64)(backends) << 39) | (((__u64)(generation)&0xff) << 31) | (((__u64)(earlier)&3) << 29) |             \
+#define SLUICE_TABLE_WORD(offset_slots, log2, earlier, generation, backends)                       \
+  (((__u64)(backends) << 39) | (((__u64)(generation)&0xff) << 31) | (((__u64)(earlier)&3) << 29) | \
    (((__u64)(log2)&0x1f) << 24) | (((__u64)(offset_slots) / SLUICE_SLOT_UNIT) & 0xffffff))
 
 /* --- slot arena -----------------------------------------------------------------------------------------------------
  *
- * Map `slots` (ARRAY of __u64, memory-mapped): four slots of two bytes in each element, slot 0 in the low bits. A slot is
- * an index into the service's own range of backend records.
+ * Map `slots` (ARRAY of __u64, memory-mapped): four slots of two bytes in each element, slot 0 in the low bits. A slot
+ * is an index into the service's own range of backend records.
  */
 #define SLUICE_NO_BACKEND 0xffff
 #define SLUICE_SLOTS_PER_ELEMENT 4
@@ -109,7 +110,7 @@ struct sluice_backend {
 #define SLUICE_FORWARD_LOCAL 1 /* rewrite the destination, pass up */
 #define SLUICE_FORWARD_NAT 2   /* rewrite both ends, transmit */
 
-/* egress index (16 bits) | destination MAC (48 bits, first byte of the address in the lowest bits). Egress 0 is none. */
+/* egress index (16 bits) | destination MAC (48 bits, first byte of the address in the lowest bits). Egress 0: none. */
 #define SLUICE_NEXT_HOP_EGRESS(word) ((__u32)((word) >> 48))
 #define SLUICE_NEXT_HOP_WORD(egress, mac48) (((__u64)(egress) << 48) | ((__u64)(mac48)&0xffffffffffffULL))
 
@@ -119,14 +120,14 @@ struct sluice_egress {
   __u32 ifindex; /* 0: not in use */
   __be32 source; /* nat's source address for packets that leave here */
   __u8 mac[6];
-  __u8 pad[2];
+  __u16 mtu; /* largest IP packet that may leave here, bytes; 0: not checked */
 };
 
 /* --- flows: one record per flow, keyed by the return tuple ----------------------------------------------------------
  *
- * Map `flows` (LRU_HASH). The key is what a reply carries: from {backend, backend_port} to {source, source_port}. In local
- * delivery `source` is the client and `source_port` the client's unless another flow has that tuple; in nat it is an
- * address of this node and an allocated port. Inserting with BPF_NOEXIST is the lock between CPUs.
+ * Map `flows` (LRU_HASH). The key is what a reply carries: from {backend, backend_port} to {source, source_port}. In
+ * local delivery `source` is the client and `source_port` the client's unless another flow has that tuple; in nat it is
+ * an address of this node and an allocated port. Inserting with BPF_NOEXIST is the lock between CPUs.
  */
 struct sluice_flow_key {
   __be32 backend;
@@ -143,23 +144,35 @@ struct sluice_flow {
   __be32 address; /* the service's: what the reply's source becomes */
   __be16 client_port;
   __be16 port;
-  __u8 state;      /* SLUICE_FLOW_... */
-  __u8 forwarding; /* SLUICE_FORWARD_... */
+  __u8 state;         /* SLUICE_FLOW_... */
+  __u8 forwarding;    /* SLUICE_FORWARD_... */
   __u8 client_mac[6]; /* the forward packet's Ethernet source: the way back when the kernel knows no neighbour */
   __u32 ifindex;      /* where the forward packet came in */
   __u32 service;      /* indices at creation: counters, and the agent's count of old flows */
   __u32 backend;
-  __u32 hash; /* the flow hash, low 32 bits: which slot the flow belongs to */
-  __u32 reserved;
+  __u32 hash;    /* the flow hash, low 32 bits: which slot the flow belongs to */
+  __u32 touched; /* the kernel's own: low bits of jiffies when last_seen was written. Write 0, do not read. */
 };
 #define SLUICE_FLOW_NEW 0         /* client has spoken; no reply seen */
 #define SLUICE_FLOW_ESTABLISHED 1 /* both have spoken */
 #define SLUICE_FLOW_CLIENT_FIN 2  /* bit: the client has sent FIN */
 #define SLUICE_FLOW_BACKEND_FIN 4 /* bit: the backend has sent FIN */
 #define SLUICE_FLOW_RESET 8       /* bit: either has sent RST */
-#define SLUICE_FLOW_CLOSED(state) \
+#define SLUICE_FLOW_CLOSED(state)                                                                   \
   (((state)&SLUICE_FLOW_RESET) || ((state) & (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN)) == \
-                                       (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN))
+                                      (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN))
+
+/* A record is refreshed (last_seen, and what may have moved: client_mac, ifindex, hash, service, backend) when it is
+ * this many jiffies old: 0.26 s at 1000 Hz, 2.6 s at 100 Hz. What is idle is idle give or take that. */
+#define SLUICE_TOUCH_JIFFIES 256
+
+/* Seconds without a packet after which the dataplane itself lets another flow take over a record whose tuple it needs,
+ * so that ports do not run out while no agent sweeps. */
+#define SLUICE_IDLE_CLOSED 30
+#define SLUICE_IDLE_TCP_NEW 60
+#define SLUICE_IDLE_TCP_ESTABLISHED 7440 /* RFC 5382 REQ-5: at least 2 h 4 min */
+#define SLUICE_IDLE_UDP_NEW 60
+#define SLUICE_IDLE_UDP_ESTABLISHED 180 /* RFC 4787 REQ-5: at least 2 min */
 
 /* How many source ports a flow may try before it is refused (counted as ports_exhausted). */
 #define SLUICE_PORT_TRIES_LOCAL 4
@@ -168,10 +181,12 @@ struct sluice_flow {
 /* --- the flow hash --------------------------------------------------------------------------------------------------
  *
  * Keyed multiply and xorshift over the tuple as one or two words. The key belongs to the desired state: clients that do
- * not know it cannot aim at a slot, and every node finds the same slot. With affinity, ports and protocol are 0.
+ * not know it cannot aim at a slot, and every node finds the same slot. It is computed over the whole tuple for the
+ * source ports that a flow tries; the slot is chosen by the same value or, with affinity, by the hash with ports and
+ * protocol 0 (a client's flows must share the slot, but not the source ports).
  */
-SLUICE_INLINE __u64 sluice_flow_hash(__u32 client_be, __u32 address_be, __u16 client_port_be, __u16 port_be, __u8 protocol,
-                                     __u64 key0, __u64 key1) {
+SLUICE_INLINE __u64 sluice_flow_hash(__u32 client_be, __u32 address_be, __u16 client_port_be, __u16 port_be,
+                                     __u8 protocol, __u64 key0, __u64 key1) {
   __u64 a = (((__u64)client_be << 32) | address_be) ^ key0;
   __u64 b = (((__u64)client_port_be << 32) | ((__u64)port_be << 8) | protocol) ^ key1;
   a *= 0x9e3779b97f4a7c15ULL;
@@ -184,12 +199,23 @@ SLUICE_INLINE __u64 sluice_flow_hash(__u32 client_be, __u32 address_be, __u16 cl
   return a;
 }
 
-/* The source port (host order) that a flow tries as its i-th, from its hash; i from 0. Steps are odd in effect: the walk
- * does not repeat within SLUICE_PORT_TRIES_NAT for ranges larger than that. */
+/* The source port (host order) that a flow tries as its i-th in nat, from its hash over the whole tuple; i from 0 to
+ * SLUICE_PORT_TRIES_NAT - 1, `count` ports from `first` on, count at least 1. No port comes twice where the range has
+ * that many: the steps, which differ from flow to flow so that crowded stretches are left, add up to less than the
+ * range. */
 SLUICE_INLINE __u16 sluice_source_port(__u64 hash, __u32 i, __u16 first, __u32 count) {
-  __u32 start = (__u32)(hash >> 32);
-  __u32 step = 1 + ((__u32)(hash >> 48) & 0x3ff);
-  return (__u16)(first + (__u32)(((__u64)(start + i * step * 0x10001u) * count) >> 32));
+  __u32 start = (__u32)(((hash >> 32) * count) >> 32);
+  __u32 step = 1 + ((((__u32)(hash >> 16) & 0xffff) * (count / SLUICE_PORT_TRIES_NAT)) >> 16);
+  __u32 position = start + i * step;
+  if (count > SLUICE_PORT_TRIES_NAT) return (__u16)(first + (position >= count ? position - count : position));
+  return (__u16)(first + position % count);
+}
+
+/* The same for local delivery: the client's own port (host order) first, then any that is not well known. */
+#define SLUICE_LOCAL_PORT_FIRST 1024
+#define SLUICE_LOCAL_PORT_COUNT (65536 - SLUICE_LOCAL_PORT_FIRST)
+SLUICE_INLINE __u16 sluice_local_port(__u64 hash, __u32 i, __u16 client_port) {
+  return i == 0 ? client_port : sluice_source_port(hash, i - 1, SLUICE_LOCAL_PORT_FIRST, SLUICE_LOCAL_PORT_COUNT);
 }
 
 /* --- addresses this node answers ARP for ----------------------------------------------------------------------------
@@ -202,11 +228,12 @@ struct sluice_owned {
   __u64 deadline; /* ns, CLOCK_MONOTONIC */
 };
 
-/* --- node-wide settings: map `config` (ARRAY of one, memory-mapped) --------------------------------------------------- */
+/* --- node-wide settings: map `config` (ARRAY of one, memory-mapped)
+ * --------------------------------------------------- */
 #define SLUICE_MAX_NAT_SOURCES 4
 struct sluice_config {
-  __u64 service_table;    /* SLUICE_SERVICE_TABLE_WORD */
-  __u64 flow_hash_key[2]; /* set once per cluster id, before the first service */
+  __u64 service_table;                        /* SLUICE_SERVICE_TABLE_WORD */
+  __u64 flow_hash_key[2];                     /* set once per cluster id, before the first service */
   __be32 nat_sources[SLUICE_MAX_NAT_SOURCES]; /* addresses whose packets may be replies to nat; 0: none */
   __u16 nat_port_first;                       /* host order, inclusive */
   __u16 nat_port_last;
@@ -215,7 +242,8 @@ struct sluice_config {
 
 /* --- counters -------------------------------------------------------------------------------------------------------
  * Maps `service_counters`, `backend_counters` (PERCPU_ARRAY, same indices as `services`, `backends`), `reasons`
- * (PERCPU_ARRAY, index enum sluice_reason) and `service_reasons` (PERCPU_HASH by sluice_service_reason_key, drops only). */
+ * (PERCPU_ARRAY, index enum sluice_reason) and `service_reasons` (PERCPU_HASH by sluice_service_reason_key, drops
+ * only). */
 struct sluice_counters {
   __u64 packets; /* forward direction */
   __u64 bytes;   /* Ethernet frames, forward direction */
@@ -233,30 +261,32 @@ struct sluice_service_reason_key {
 };
 
 /* X(NAME, text, kind): kind is forward, pass, drop or note. A note is counted beside the packet's verdict. */
-#define SLUICE_REASONS(X)                                                                                        \
-  X(FORWARDED_LOCAL, "forwarded_local", forward)   /* rewritten and passed up to a backend on this node */        \
-  X(FORWARDED_NAT, "forwarded_nat", forward)       /* both ends rewritten and transmitted */                      \
-  X(RETURNED_NAT, "returned_nat", forward)         /* a reply translated back and transmitted */                  \
-  X(RETURNED_LOCAL, "returned_local", forward)     /* a reply translated back on its way out (tc) */              \
-  X(ARP_REPLY, "arp_reply", forward)               /* an ARP request for an owned address answered */             \
-  X(NOT_FOR_US, "not_for_us", pass)                /* another host's MAC, not IPv4 TCP/UDP, or no such service */ \
-  X(NO_BACKEND, "no_backend", drop)                /* the service has no backend in the choice */                 \
-  X(MALFORMED, "malformed", drop)                  /* to a service's address, with lengths that do not add up */  \
-  X(FRAGMENT, "fragment", drop)                    /* an IP fragment to a service's address */                    \
-  X(TTL_EXCEEDED, "ttl_exceeded", drop)            /* TTL would reach 0 */                                        \
-  X(NO_NEXT_HOP, "no_next_hop", drop)              /* the way to the backend or client is not known */            \
-  X(PORTS_EXHAUSTED, "ports_exhausted", drop)      /* every source port this flow may try is taken */             \
-  X(FLOW_TABLE_FULL, "flow_table_full", drop)      /* no record could be made */                                  \
-  X(STALE_TABLE, "stale_table", drop)              /* a slot or record outside its table: should never happen */  \
-  X(TAKEN_UP, "taken_up", note)                    /* a TCP packet without SYN and without record, adopted */     \
-  X(FROM_HISTORY, "from_history", note)            /* an earlier candidate of the slot had the record */          \
-  X(PORT_CHANGED, "port_changed", note)            /* two flows met in one tuple: the later got another port */
+#define SLUICE_REASONS(X)                                                                                       \
+  X(FORWARDED_LOCAL, "forwarded_local", forward) /* rewritten and passed up to a backend on this node */        \
+  X(FORWARDED_NAT, "forwarded_nat", forward)     /* both ends rewritten and transmitted */                      \
+  X(RETURNED_NAT, "returned_nat", forward)       /* a reply translated back and transmitted */                  \
+  X(RETURNED_LOCAL, "returned_local", forward)   /* a reply translated back on its way out (tc) */              \
+  X(ARP_REPLY, "arp_reply", forward)             /* an ARP request for an owned address answered */             \
+  X(NOT_FOR_US, "not_for_us", pass)              /* another host's MAC, not IPv4 TCP/UDP, or no such service */ \
+  X(NO_BACKEND, "no_backend", drop)              /* the service has no backend in the choice */                 \
+  X(MALFORMED, "malformed", drop)                /* to a service's address, with lengths that do not add up */  \
+  X(FRAGMENT, "fragment", drop)                  /* the first IP fragment of a packet of a service */           \
+  X(TTL_EXCEEDED, "ttl_exceeded", drop)          /* TTL would reach 0 */                                        \
+  X(NO_NEXT_HOP, "no_next_hop", drop)            /* the way to the backend or client is not known */            \
+  X(PORTS_EXHAUSTED, "ports_exhausted", drop)    /* every source port this flow may try is taken */             \
+  X(FLOW_TABLE_FULL, "flow_table_full", drop)    /* no record could be made */                                  \
+  X(TOO_BIG, "too_big", drop)                    /* does not fit the interface it would leave by */             \
+  X(NO_MEMORY, "no_memory", drop)                /* the kernel could not make the packet writable (tc) */       \
+  X(STALE_TABLE, "stale_table", drop)            /* a slot or record outside its table: should never happen */  \
+  X(TAKEN_UP, "taken_up", note)                  /* a TCP packet without SYN and without record, adopted */     \
+  X(FROM_HISTORY, "from_history", note)          /* an earlier candidate of the slot had the record */          \
+  X(PORT_CHANGED, "port_changed", note)          /* two flows met in one tuple: the later got another port */
 
 enum sluice_reason {
 #define SLUICE_REASON_ENUM(name, text, kind) SLUICE_REASON_##name,
   SLUICE_REASONS(SLUICE_REASON_ENUM)
 #undef SLUICE_REASON_ENUM
-  SLUICE_REASON_COUNT
+      SLUICE_REASON_COUNT
 };
 
 #endif

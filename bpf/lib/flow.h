@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Flow records: one for both directions and both modes, keyed by the return tuple (sluice.h,
+ * docs/design/architecture.md). */
+#ifndef SLUICE_BPF_LIB_FLOW_H
+#define SLUICE_BPF_LIB_FLOW_H
+
+#include <linux/errno.h>
+
+#include "bpf/lib/counters.h"
+#include "bpf/lib/packet.h"
+#include "bpf/lib/service.h"
+#include "bpf/lib/way.h"
+
+#define NANOSECONDS 1000000000ULL
+
+/* --- keys and records ------------------------------------------------------------------------------------------------
+ */
+
+/* Two 64-bit stores: field by field costs several nanoseconds more. */
+union flow_key_words {
+  struct sluice_flow_key key;
+  __u64 words[2];
+};
+
+static __always_inline void set_flow_key(union flow_key_words* key, __be32 backend, __be32 source, __be16 backend_port,
+                                         __be16 source_port, __u8 protocol) {
+  key->words[0] = backend | ((__u64)source << 32);
+  key->words[1] = backend_port | ((__u64)source_port << 16) | ((__u64)protocol << 32);
+}
+
+/* A flow as the client sees it; what a record is verified against. The protocol is in the key. */
+struct flow_identity {
+  __be32 client;
+  __be32 address;
+  __be16 client_port;
+  __be16 port;
+};
+
+static __always_inline bool same_flow(const struct sluice_flow* flow, const struct flow_identity* identity,
+                                      __u8 forwarding) {
+  return flow->client == identity->client && flow->address == identity->address &&
+         flow->client_port == identity->client_port && flow->port == identity->port && flow->forwarding == forwarding;
+}
+
+static __always_inline bool is_syn(__u8 tcp_flags) {
+  return (tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+}
+
+/* No packet for so long that another flow may have the record's tuple. */
+static __always_inline bool idle_too_long(const struct sluice_flow* flow, __u8 protocol, __u64 now) {
+  __u64 idle = now - flow->last_seen, limit;
+  bool replied = flow->state & SLUICE_FLOW_ESTABLISHED;
+
+  if (flow->last_seen > now) return false; /* written a tick ahead by another CPU */
+  if (SLUICE_FLOW_CLOSED(flow->state))
+    limit = SLUICE_IDLE_CLOSED;
+  else if (protocol == IPPROTO_UDP)
+    limit = replied ? SLUICE_IDLE_UDP_ESTABLISHED : SLUICE_IDLE_UDP_NEW;
+  else
+    limit = replied ? SLUICE_IDLE_TCP_ESTABLISHED : SLUICE_IDLE_TCP_NEW;
+  return idle > limit * NANOSECONDS;
+}
+
+/* The state's bits are set by both directions, on different CPUs: or-ed in, as part of the word they lie in. */
+_Static_assert(__builtin_offsetof(struct sluice_flow, state) % 4 == 0, "state begins an aligned word");
+static __always_inline void add_state(struct sluice_flow* flow, __u8 bits) {
+  if ((flow->state & bits) != bits) __sync_fetch_and_or((__u32*)&flow->state, (__u32)bits);
+}
+
+static __always_inline __u8 state_from_client(__u8 tcp_flags) {
+  return ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_CLIENT_FIN : 0) |
+         ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0);
+}
+
+static __always_inline __u8 state_from_backend(__u8 tcp_flags) {
+  return SLUICE_FLOW_ESTABLISHED | ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_BACKEND_FIN : 0) |
+         ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0);
+}
+
+/* jiffies cost nothing to read, the clock 15 ns: it is asked only when the record is some jiffies old. */
+static __always_inline bool touched_lately(const struct sluice_flow* flow) {
+  return (__u32)bpf_jiffies64() - flow->touched < SLUICE_TOUCH_JIFFIES;
+}
+
+static __always_inline void touch(struct sluice_flow* flow) {
+  flow->touched = (__u32)bpf_jiffies64();
+  flow->last_seen = bpf_ktime_get_coarse_ns();
+}
+
+/* --- one packet's flow: found or made --------------------------------------------------------------------------------
+ */
+
+/* Given by the caller. */
+struct flow_query {
+  struct flow_identity identity;
+  __u8 protocol;
+  __u8 tcp_flags; /* 0 for UDP */
+  __u8 tos;
+  __u8 ttl;
+  __u32 service;
+  __u32 length; /* of the IP packet */
+  __u64 client_mac;
+  __u64 table; /* the service's, read once */
+  __u64 slot_hash;
+  __u64 hash; /* over the whole tuple: source ports */
+};
+
+/* Where the packet goes. */
+struct target {
+  struct way way; /* nat */
+  __u32 backend;  /* index */
+  __be32 address;
+  __be16 port;
+  __be16 source_port;
+  __u8 forwarding;
+  __u8 first_free; /* the first try whose tuple a new record could have; port_tries() if there is none */
+  __u8 pad[2];
+};
+
+/* Whether the packet may go there: the reason to drop it, or 0. */
+static __always_inline int refused_by_way(const struct flow_query* query, const struct target* target) {
+  if (target->forwarding == SLUICE_FORWARD_LOCAL) return 0;
+  if (query->ttl <= 1) return SLUICE_REASON_TTL_EXCEEDED;
+  return fits(&target->way, query->length) ? 0 : SLUICE_REASON_TOO_BIG;
+}
+
+static __always_inline __u32 port_tries(__u8 forwarding) {
+  return forwarding == SLUICE_FORWARD_LOCAL ? SLUICE_PORT_TRIES_LOCAL : SLUICE_PORT_TRIES_NAT;
+}
+
+/* How many ports nat has; 0: none are configured. */
+static __always_inline __u32 nat_ports(const struct sluice_config* node) {
+  return node->nat_port_first && node->nat_port_last >= node->nat_port_first
+             ? node->nat_port_last - node->nat_port_first + 1
+             : 0;
+}
+
+/* The i-th source port that the flow tries. In nat there is at least one. */
+static __always_inline __be16 candidate_port(const struct flow_query* query, __u8 forwarding, __u32 i,
+                                             const struct sluice_config* node) {
+  if (forwarding == SLUICE_FORWARD_LOCAL)
+    return bpf_htons(sluice_local_port(query->hash, i, bpf_ntohs(query->identity.client_port)));
+  return bpf_htons(sluice_source_port(query->hash, i, node->nat_port_first, nat_ports(node)));
+}
+
+static __always_inline void candidate_key(const struct flow_query* query, const struct target* target,
+                                          union flow_key_words* key) {
+  bool local = target->forwarding == SLUICE_FORWARD_LOCAL;
+  set_flow_key(key, target->address, local ? query->identity.client : target->way.source, target->port,
+               target->source_port, query->protocol);
+}
+
+/* A packet of a known flow: what its flags say, and when it was seen. */
+static __always_inline void flow_seen(struct sluice_flow* flow, const struct flow_query* query, __u32 backend) {
+  __u8 bits = state_from_client(query->tcp_flags);
+
+  if (bits) add_state(flow, bits);
+  if (touched_lately(flow)) return;
+  touch(flow);
+  flow->hash = (__u32)query->slot_hash;
+  flow->service = query->service;
+  flow->backend = backend;
+  flow->ifindex = interface_index;
+  store_mac(flow->client_mac, query->client_mac);
+}
+
+/* The common case, without further functions: the newest candidate and the first source port have the flow's record.
+ * False: ask find_or_make_flow(). */
+static __always_inline bool find_known_flow(const struct flow_query* query, const struct sluice_config* node,
+                                            struct target* target) {
+  const struct sluice_backend* backend;
+  struct sluice_flow* flow;
+  union flow_key_words key;
+
+  if (find_candidate(query->service, query->table, 0, query->slot_hash, &backend, &target->backend) != CANDIDATE_FOUND)
+    return false;
+  target->address = backend->address;
+  target->port = backend->port;
+  target->forwarding = backend->forwarding;
+  if (target->forwarding == SLUICE_FORWARD_LOCAL) {
+    target->source_port = query->identity.client_port;
+  } else {
+    if (!resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way)) return false;
+    if (!nat_ports(node)) return false;
+    target->source_port = candidate_port(query, SLUICE_FORWARD_NAT, 0, node);
+  }
+  candidate_key(query, target, &key);
+  flow = bpf_map_lookup_elem(&flows, &key.key);
+  if (!flow || !same_flow(flow, &query->identity, target->forwarding)) return false;
+  if (is_syn(query->tcp_flags)) return false; /* may begin anew */
+  flow_seen(flow, query, target->backend);
+  return true;
+}
+
+/* Sets all of `target` but the source port from a plane's candidate. `way` is false where a nat candidate cannot be
+ * reached. */
+static __always_inline enum candidate aim(void* ctx, const struct flow_query* query, __u32 plane, struct target* target,
+                                          bool* way) {
+  const struct sluice_backend* backend;
+  enum candidate found =
+      find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &target->backend);
+
+  if (found != CANDIDATE_FOUND) return found;
+  target->address = backend->address;
+  target->port = backend->port;
+  target->forwarding = backend->forwarding;
+  *way = target->forwarding == SLUICE_FORWARD_LOCAL ||
+         resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way) ||
+         unresolved_way(ctx, target->address, query->tos, query->protocol, &target->way);
+  return CANDIDATE_FOUND;
+}
+
+static __always_inline void new_record(const struct flow_query* query, const struct target* target,
+                                       struct sluice_flow* flow) {
+  flow->last_seen = bpf_ktime_get_coarse_ns();
+  flow->client = query->identity.client;
+  flow->address = query->identity.address;
+  flow->client_port = query->identity.client_port;
+  flow->port = query->identity.port;
+  flow->state = SLUICE_FLOW_NEW | state_from_client(query->tcp_flags);
+  flow->forwarding = target->forwarding;
+  store_mac(flow->client_mac, query->client_mac);
+  flow->ifindex = interface_index;
+  flow->service = query->service;
+  flow->backend = target->backend;
+  flow->hash = (__u32)query->slot_hash;
+  flow->touched = (__u32)bpf_jiffies64();
+}
+
+/* What follows is not the common case: functions of their own, each verified once, apart from its callers. Pointers are
+ * never NULL but to the verifier. */
+
+/* Searches the record at one candidate backend, `target`, by every source port that the flow may have there: a sweep
+ * may have deleted the record of another flow that stood in the way when this one came. Returns 1 and sets
+ * target->source_port when it is found, else 0; sets target->first_free. */
+__noinline int search_candidate(const struct flow_query* query, struct target* target, __u32 plane) {
+  const struct sluice_config* node = node_config();
+  __u32 tries;
+  __u64 now = bpf_ktime_get_coarse_ns();
+
+  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node))) return 0;
+  tries = port_tries(target->forwarding);
+  target->first_free = tries;
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
+    union flow_key_words key;
+    struct sluice_flow* flow;
+    bool expired;
+
+    if (i >= tries) break;
+    target->source_port = candidate_port(query, target->forwarding, i, node);
+    candidate_key(query, target, &key);
+    flow = bpf_map_lookup_elem(&flows, &key.key);
+    expired = flow && idle_too_long(flow, query->protocol, now);
+    if (!flow || !same_flow(flow, &query->identity, target->forwarding)) {
+      if ((!flow || expired) && target->first_free == tries) target->first_free = i;
+      continue;
+    }
+    if (is_syn(query->tcp_flags) && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
+      /* A connection that begins anew does so at the newest candidate; there it has the tuple already. */
+      if (plane) return 0;
+      new_record(query, target, flow);
+      count_flow(query->service, target->backend);
+    } else {
+      flow_seen(flow, query, target->backend);
+    }
+    return 1;
+  }
+  return 0;
+}
+
+/* Makes the flow's record at `target`, from its first free source port on. Returns 0 and sets target->source_port, else
+ * SLUICE_REASON_PORTS_EXHAUSTED or FLOW_TABLE_FULL. */
+__noinline int make_flow(const struct flow_query* query, struct target* target) {
+  const struct sluice_config* node = node_config();
+  struct sluice_flow record = {};
+  __u32 tries;
+
+  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
+  tries = port_tries(target->forwarding);
+  new_record(query, target, &record);
+#pragma clang loop unroll(disable)
+  for (__u32 i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
+    union flow_key_words key;
+    struct sluice_flow* flow;
+    long error;
+
+    if (i < target->first_free) continue;
+    if (i >= tries) break;
+    target->source_port = candidate_port(query, target->forwarding, i, node);
+    candidate_key(query, target, &key);
+    error = bpf_map_update_elem(&flows, &key.key, &record, BPF_NOEXIST);
+    if (error == -EEXIST) {
+      __u64 seen;
+      flow = bpf_map_lookup_elem(&flows, &key.key);
+      if (!flow) continue;
+      if (same_flow(flow, &query->identity, target->forwarding)) return 0; /* made by another CPU just now */
+      seen = flow->last_seen;
+      if (!idle_too_long(flow, query->protocol, record.last_seen)) continue;
+      /* Whoever moves the clock of an expired record owns it: two flows cannot both take it over. */
+      if (__sync_val_compare_and_swap(&flow->last_seen, seen, record.last_seen) != seen) continue;
+      error = bpf_map_update_elem(&flows, &key.key, &record, BPF_ANY);
+    }
+    if (error) return SLUICE_REASON_FLOW_TABLE_FULL;
+    count_flow(query->service, target->backend);
+    if (i) count_reason(SLUICE_REASON_PORT_CHANGED, 1, 0);
+    if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) count_reason(SLUICE_REASON_TAKEN_UP, 1, 0);
+    return 0;
+  }
+  return SLUICE_REASON_PORTS_EXHAUSTED;
+}
+
+/* What stands against a new record at the newest candidate: a reason to drop, or 0. */
+static __always_inline int refused_at(const struct sluice_config* node, const struct flow_query* query,
+                                      const struct target* target, enum candidate found, bool way) {
+  if (found != CANDIDATE_FOUND) return found == CANDIDATE_NONE ? SLUICE_REASON_NO_BACKEND : SLUICE_REASON_STALE_TABLE;
+  if (!way) return SLUICE_REASON_NO_NEXT_HOP;
+  if (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)) return SLUICE_REASON_PORTS_EXHAUSTED;
+  return refused_by_way(query, target);
+}
+
+/* For each plane, newest first, the record is searched; where there is none, it is made at the newest. Returns 0 with
+ * all of `target` set, or the reason to drop. */
+__noinline int find_or_make_flow(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
+  const struct sluice_config* node = node_config();
+  int refused = SLUICE_REASON_NO_BACKEND; /* what stands against a new record at the newest candidate; 0: nothing */
+  __u8 first_free = 0;
+  bool way = false;
+
+  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
+#pragma clang loop unroll(disable)
+  for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
+    enum candidate found;
+
+    if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
+    found = aim(ctx, query, plane, target, &way);
+    if (plane == 0) refused = refused_at(node, query, target, found, way);
+    if (found != CANDIDATE_FOUND || !way) continue;
+    if (search_candidate(query, target, plane)) {
+      if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
+      return 0;
+    }
+    if (plane == 0) first_free = target->first_free;
+  }
+  if (refused) return refused;
+  if (SLUICE_TABLE_EARLIER(query->table) && (aim(ctx, query, 0, target, &way) != CANDIDATE_FOUND || !way))
+    return SLUICE_REASON_NO_NEXT_HOP; /* it was there a moment ago */
+  target->first_free = first_free;
+  return make_flow(query, target);
+}
+
+#endif
