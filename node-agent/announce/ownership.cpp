@@ -1,0 +1,38 @@
+#include "node-agent/announce/ownership.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace sluice::agent::announce {
+
+Ownership ownership(const state::DesiredState& state, const std::string& node,
+                    const std::vector<dataplane::AttachedInterface>& attached, const std::set<net::IpAddress>& local) {
+  Ownership out;
+  for (const auto& [address, announcement] : state.announcements) {
+    if (announcement.nodes.empty() || announcement.nodes.front() != node) continue;
+    bool reached = false;
+    for (const dataplane::AttachedInterface& interface : attached) {
+      const bool wanted = announcement.interfaces.empty() ||
+                          std::ranges::any_of(announcement.interfaces, [&](const std::string& pattern) {
+                            return fnmatch(pattern.c_str(), interface.name.c_str(), 0) == 0;
+                          });
+      if (!wanted) continue;
+      reached = true;
+      if (!local.contains(address)) out.owned.push_back({address, interface.ifindex});
+    }
+    if (reached) out.announcing.push_back(address);
+  }
+  std::ranges::sort(out.owned);
+  return out;
+}
+
+std::vector<dataplane::OwnedAddress> taken(const std::vector<dataplane::OwnedAddress>& before,
+                                           const std::vector<dataplane::OwnedAddress>& owned) {
+  std::vector<dataplane::OwnedAddress> out;
+  std::ranges::set_difference(owned, before, std::back_inserter(out));
+  return out;
+}
+
+}  // namespace sluice::agent::announce

@@ -1,0 +1,27 @@
+// Which addresses this node answers for, and where: what the desired state's announcements say, nothing else. Pure.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/net/address.h"
+#include "common/state/desired_state.h"
+#include "node-agent/dataplane/dataplane.h"
+
+namespace sluice::agent::announce {
+
+struct Ownership {
+  std::vector<dataplane::OwnedAddress> owned;  // ascending: where Sluice answers ARP
+  std::vector<net::IpAddress> announcing;  // ascending: the addresses this node is reached for, as status shows them
+};
+
+// `local`: addresses configured on this machine's devices. The kernel answers for those itself.
+Ownership ownership(const state::DesiredState& state, const std::string& node,
+                    const std::vector<dataplane::AttachedInterface>& attached, const std::set<net::IpAddress>& local);
+
+// Those of `owned` that are not in `before`: taken now, to be made known.
+std::vector<dataplane::OwnedAddress> taken(const std::vector<dataplane::OwnedAddress>& before,
+                                           const std::vector<dataplane::OwnedAddress>& owned);
+
+}  // namespace sluice::agent::announce

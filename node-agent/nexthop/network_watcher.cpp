@@ -1,0 +1,253 @@
+#include "node-agent/nexthop/network_watcher.h"
+
+#include <linux/rtnetlink.h>
+#include <netlink/errno.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "node-agent/nexthop/rtnetlink.h"
+
+namespace sluice::agent::nexthop {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kQuiet{20};        // changes of routes and links come in bursts
+constexpr std::chrono::milliseconds kAskAgain{5'000};  // neighbours that did not answer; the kernel keeps the others
+constexpr std::chrono::milliseconds kAfterError{1'000};
+
+class Watcher final : public NetworkWatcher {
+ public:
+  explicit Watcher(Callback callback) : callback_(std::move(callback)) {}
+  Watcher(const Watcher&) = delete;
+  Watcher& operator=(const Watcher&) = delete;
+  ~Watcher() override {
+    {
+      const std::scoped_lock lock(mutex_);
+      stop_ = true;
+    }
+    wake();
+    if (thread_.joinable()) thread_.join();
+    if (wake_ >= 0) close(wake_);
+  }
+
+  Status begin() {
+    wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wake_ < 0) return fail_errno(errno, "follow", "the network");
+    // Events first: what changes while the view is read is not missed then.
+    auto events = connect_events(&on_event_);
+    if (!events) return tl::unexpected(events.error());
+    auto requests = connect_requests();
+    if (!requests) return tl::unexpected(requests.error());
+    events_ = std::move(*events);
+    requests_ = std::move(*requests);
+    if (auto read = refresh(); !read) return read;
+    thread_ = std::thread([this] { run(); });
+    return {};
+  }
+
+  void set_targets(Targets targets, std::set<uint32_t> usable) override {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (wanted_targets_ == targets && wanted_usable_ == usable) return;
+      wanted_targets_ = std::move(targets);
+      wanted_usable_ = std::move(usable);
+      ++wanted_generation_;
+    }
+    wake();
+  }
+
+  Update wait(std::chrono::milliseconds patience) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, patience, [this] {
+      return stop_ || (published_generation_ == wanted_generation_ && published_.ways.waiting.empty());
+    });
+    return published_;
+  }
+
+ private:
+  void wake() const {
+    const uint64_t one = 1;
+    std::ignore = write(wake_, &one, sizeof one);
+  }
+
+  // Reads everything but the ways again.
+  Status refresh() {
+    auto view = read_view(*requests_);
+    if (!view) return tl::unexpected(view.error());
+    auto neighbours = read_neighbours(*requests_);
+    if (!neighbours) return tl::unexpected(neighbours.error());
+    view_ = std::move(*view);
+    neighbours_ = std::move(*neighbours);
+    routes_stale_ = true;
+    return {};
+  }
+
+  void on_message(nlmsghdr* message) {
+    if (message->nlmsg_type != RTM_NEWNEIGH && message->nlmsg_type != RTM_DELNEIGH) {
+      stale_ = true;
+      return;
+    }
+    const auto change = parse_neighbour(message);
+    if (!change || !kept_.contains(change->key)) return;
+    if (change->deleted) {
+      // Somebody flushed it. The last answer holds until the new one, or its failure, is there.
+      neighbours_[change->key].failed = false;
+      ask(change->key);
+    } else if (change->neighbour.mac || change->neighbour.failed) {
+      neighbours_[change->key] = change->neighbour;
+    }
+    ways_stale_ = true;
+  }
+
+  void ask(const NeighbourKey& key) {
+    if (auto asked = solicit(*requests_, key, true); !asked) spdlog::debug("{}", asked.error().message());
+  }
+
+  void run() {
+    auto next_ask = Clock::now() + kAskAgain;
+    for (;;) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(next_ask - Clock::now()).count();
+      std::array<pollfd, 2> waiting = {{{wake_, POLLIN, 0}, {nl_socket_get_fd(events_.get()), POLLIN, 0}}};
+      poll(waiting.data(), waiting.size(), static_cast<int>(std::max<int64_t>(0, left)));
+      uint64_t ignored = 0;
+      std::ignore = read(wake_, &ignored, sizeof ignored);
+      if (!take_targets()) return;
+      if (waiting[1].revents != 0) read_events();
+      if (Clock::now() >= next_ask) {
+        ask_failed();
+        next_ask = Clock::now() + kAskAgain;
+      }
+      if (stale_) {
+        // One more look a moment later catches the rest of a burst in one go.
+        std::this_thread::sleep_for(kQuiet);
+        read_events();
+        stale_ = false;
+        if (auto read = refresh(); !read) {
+          spdlog::warn("{}", read.error().message());
+          stale_ = true;
+          std::this_thread::sleep_for(kAfterError);
+        }
+      }
+      update();
+    }
+  }
+
+  // False: stop.
+  bool take_targets() {
+    const std::scoped_lock lock(mutex_);
+    if (stop_) return false;
+    if (generation_ != wanted_generation_) {
+      generation_ = wanted_generation_;
+      if (targets_ != wanted_targets_) routes_stale_ = true;
+      targets_ = wanted_targets_;
+      usable_ = wanted_usable_;
+      ways_stale_ = true;
+    }
+    return true;
+  }
+
+  void read_events() {
+    const int code = nl_recvmsgs_default(events_.get());
+    if (code < 0 && code != -NLE_AGAIN && code != -NLE_INTR) {
+      // An overrun: something was missed, so nothing that is remembered can be trusted.
+      spdlog::debug("rtnetlink: {}", nl_geterror(code));
+      stale_ = true;
+    }
+  }
+
+  void ask_failed() {
+    for (const NeighbourKey& key : kept_) {
+      const auto known = neighbours_.find(key);
+      if (known == neighbours_.end() || !known->second.mac) ask(key);
+    }
+  }
+
+  void update() {
+    if (routes_stale_) {
+      routes_.clear();
+      for (const auto& [address, on_this_node] : targets_) routes_.emplace(address, look_up_route(*requests_, address));
+      routes_stale_ = false;
+      ways_stale_ = true;
+    }
+    if (ways_stale_) {
+      const std::set<NeighbourKey> needed = needed_neighbours(targets_, routes_, usable_);
+      for (const NeighbourKey& key : kept_) {
+        if (!needed.contains(key)) std::ignore = solicit(*requests_, key, false);
+      }
+      for (const NeighbourKey& key : needed) {
+        if (!kept_.contains(key)) ask(key);
+      }
+      kept_ = needed;
+      ways_stale_ = false;
+    }
+    publish({view_, find_ways(targets_, routes_, neighbours_, view_, usable_)});
+  }
+
+  void publish(Update update) {
+    {
+      const std::scoped_lock lock(mutex_);
+      const bool same = update == published_;
+      const bool same_generation = published_generation_ == generation_;
+      published_generation_ = generation_;
+      if (same && same_generation) return;
+      published_ = update;
+    }
+    changed_.notify_all();
+    callback_(update);
+  }
+
+  Callback callback_;
+  int wake_ = -1;
+  Socket events_;
+  Socket requests_;
+  std::function<void(nlmsghdr*)> on_event_ = [this](nlmsghdr* message) { on_message(message); };
+
+  // The thread's own.
+  NetworkView view_;
+  std::map<NeighbourKey, Neighbour> neighbours_;
+  std::map<net::IpAddress, Route> routes_;
+  Targets targets_;
+  std::set<uint32_t> usable_;
+  std::set<NeighbourKey> kept_;
+  uint64_t generation_ = 0;
+  bool stale_ = false;
+  bool routes_stale_ = false;
+  bool ways_stale_ = false;
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  Targets wanted_targets_;
+  std::set<uint32_t> wanted_usable_;
+  uint64_t wanted_generation_ = 0;
+  uint64_t published_generation_ = 0;
+  Update published_;
+  bool stop_ = false;
+
+  std::thread thread_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<NetworkWatcher>> NetworkWatcher::start(Callback callback) {
+  auto watcher = std::make_unique<Watcher>(std::move(callback));
+  if (auto begun = watcher->begin(); !begun) return tl::unexpected(begun.error());
+  return std::unique_ptr<NetworkWatcher>(std::move(watcher));
+}
+
+void release_neighbours(const std::set<NeighbourKey>& neighbours) {
+  auto socket = connect_requests();
+  if (!socket) return;
+  for (const NeighbourKey& key : neighbours) std::ignore = solicit(**socket, key, false);
+}
+
+}  // namespace sluice::agent::nexthop

@@ -1,0 +1,89 @@
+#include "node-agent/nexthop/ways.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+namespace sluice::agent::nexthop {
+namespace {
+
+bool is_tunnel(const Link& link) {
+  static constexpr std::array<std::string_view, 10> kTunnels = {"vxlan", "geneve", "ipip", "gre",  "gretap",
+                                                                "sit",   "tun",    "vti",  "xfrm", "wireguard"};
+  return std::ranges::find(kTunnels, link.kind) != kTunnels.end();
+}
+
+std::string not_attached(const Link& link) {
+  if (is_tunnel(link) || !link.ethernet) {
+    return fmt::format("reached through {} ({}): Sluice cannot send through tunnels yet, it needs routed backends",
+                       link.name, link.kind.empty() ? "no Ethernet device" : link.kind);
+  }
+  return fmt::format("reached through {}, where Sluice is not attached: add it to interfaces", link.name);
+}
+
+const Route* route_of(const std::map<net::IpAddress, Route>& routes, const net::IpAddress& address) {
+  const auto found = routes.find(address);
+  return found == routes.end() ? nullptr : &found->second;
+}
+
+NeighbourKey neighbour_of(const Route& route, const net::IpAddress& address) {
+  return {route.ifindex, route.gateway.value_or(address)};
+}
+
+}  // namespace
+
+std::set<NeighbourKey> needed_neighbours(const Targets& targets, const std::map<net::IpAddress, Route>& routes,
+                                         const std::set<uint32_t>& usable) {
+  std::set<NeighbourKey> needed;
+  for (const auto& [address, on_this_node] : targets) {
+    const Route* route = route_of(routes, address);
+    if (on_this_node || route == nullptr || route->kind != Route::Kind::unicast) continue;
+    if (usable.contains(route->ifindex)) needed.insert(neighbour_of(*route, address));
+  }
+  return needed;
+}
+
+Ways find_ways(const Targets& targets, const std::map<net::IpAddress, Route>& routes,
+               const std::map<NeighbourKey, Neighbour>& neighbours, const NetworkView& view,
+               const std::set<uint32_t>& usable) {
+  Ways ways;
+  for (const auto& [address, on_this_node] : targets) {
+    const Route* route = route_of(routes, address);
+    if (route == nullptr || route->kind == Route::Kind::unreachable) {
+      ways.unresolved[address] = fmt::format("no route: {}", route == nullptr ? "not looked up yet" : route->reason);
+      continue;
+    }
+    if (on_this_node || route->kind == Route::Kind::local) {
+      dataplane::NextHop here;
+      here.local = true;
+      ways.next_hops.emplace(address, here);
+      continue;
+    }
+    const auto link = view.links.find(route->ifindex);
+    if (link == view.links.end()) {
+      ways.unresolved[address] = fmt::format("reached through device {}, which is gone", route->ifindex);
+      continue;
+    }
+    if (!usable.contains(route->ifindex)) {
+      ways.unresolved[address] = not_attached(link->second);
+      continue;
+    }
+    const NeighbourKey key = neighbour_of(*route, address);
+    const auto neighbour = neighbours.find(key);
+    if (neighbour != neighbours.end() && neighbour->second.mac) {
+      ways.next_hops.emplace(address, dataplane::NextHop{false, route->ifindex, *neighbour->second.mac, route->source});
+      continue;
+    }
+    const std::string who = route->gateway ? fmt::format("its gateway {}", key.address.to_string()) : std::string("it");
+    const bool failed = neighbour != neighbours.end() && neighbour->second.failed;
+    if (!failed) ways.waiting.insert(key);
+    ways.unresolved[address] =
+        fmt::format("{} {} on {}", who, failed ? "does not answer ARP" : "has not answered ARP yet", link->second.name);
+  }
+  return ways;
+}
+
+}  // namespace sluice::agent::nexthop
