@@ -69,7 +69,7 @@ class Watcher final : public NetworkWatcher {
   Update wait(std::chrono::milliseconds patience) override {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, patience, [this] {
-      return stop_ || (published_generation_ == wanted_generation_ && published_.ways.waiting.empty());
+      return stop_ || (published_generation_ == wanted_generation_ && published_.ways.pending.empty());
     });
     return published_;
   }

@@ -79,7 +79,7 @@ Ways find_ways(const Targets& targets, const std::map<net::IpAddress, Route>& ro
     }
     const std::string who = route->gateway ? fmt::format("its gateway {}", key.address.to_string()) : std::string("it");
     const bool failed = neighbour != neighbours.end() && neighbour->second.failed;
-    if (!failed) ways.waiting.insert(key);
+    if (!failed) ways.pending.insert(address);
     ways.unresolved[address] =
         fmt::format("{} {} on {}", who, failed ? "does not answer ARP" : "has not answered ARP yet", link->second.name);
   }

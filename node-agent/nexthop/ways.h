@@ -59,7 +59,7 @@ using Targets = std::map<net::IpAddress, bool>;
 struct Ways {
   dataplane::NextHops next_hops;
   std::map<net::IpAddress, std::string> unresolved;  // why, for people
-  std::set<NeighbourKey> waiting;                    // neighbours that have neither answered nor failed to
+  std::set<net::IpAddress> pending;                  // of those: the neighbour has neither answered nor failed to
   friend bool operator==(const Ways&, const Ways&) = default;
 };
 

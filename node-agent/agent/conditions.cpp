@@ -1,0 +1,117 @@
+#include "node-agent/agent/conditions.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace sluice::agent {
+namespace {
+
+constexpr size_t kNamed = 3;  // how many of many a message names
+
+const char* open_reason(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::denied:
+      return "MissingCapability";
+    case ErrorKind::not_supported:
+      return "KernelTooOld";
+    default:
+      return "DataplaneFailed";
+  }
+}
+
+const char* attach_reason(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::denied:
+      return "MissingCapability";
+    case ErrorKind::not_supported:
+      return "NativeModeNotSupported";
+    case ErrorKind::exists:
+    case ErrorKind::conflict:
+      return "ForeignProgram";
+    case ErrorKind::not_found:
+      return "InterfaceNotFound";
+    default:
+      return "AttachFailed";
+  }
+}
+
+}  // namespace
+
+health::Condition ready_condition(const Troubles& troubles, const std::vector<dataplane::AttachedInterface>& attached,
+                                  bool has_state) {
+  std::string reason;
+  std::vector<std::string> messages;
+  const auto add = [&](const char* why, std::string message) {
+    if (reason.empty()) reason = why;
+    messages.push_back(std::move(message));
+  };
+  if (troubles.open) add(open_reason(*troubles.open), troubles.open->message());
+  if (has_state) {
+    for (const std::string& missing : troubles.missing) add("InterfaceNotFound", missing);
+    if (troubles.attach) add(attach_reason(*troubles.attach), troubles.attach->message());
+  }
+  if (troubles.state_file) add("StateNotSaved", troubles.state_file->message());
+  if (!reason.empty()) return {"Ready", false, reason, fmt::format("{}", fmt::join(messages, "; "))};
+
+  std::vector<std::string> generic;
+  for (const dataplane::AttachedInterface& interface : attached) {
+    if (interface.mode == dataplane::AttachMode::generic) generic.push_back(interface.name);
+  }
+  if (!generic.empty()) {
+    return {"Ready", true, "GenericMode",
+            fmt::format("generic XDP, as asked for, on {}: slower than native mode", fmt::join(generic, ", "))};
+  }
+  return {"Ready", true, "Ready", has_state ? "forwarding" : "waiting for a first desired state"};
+}
+
+health::Condition programmed_condition(bool has_state, const std::vector<dataplane::ServiceFailure>& failures) {
+  if (!has_state) return {"Programmed", false, "NoState", "no desired state has been received yet"};
+  if (failures.empty()) return {"Programmed", true, "Programmed", "every service stands in the maps"};
+  std::vector<std::string> named;
+  for (const auto& failure : failures) {
+    if (named.size() == kNamed) break;
+    named.push_back(fmt::format("{}: {}", failure.service, failure.message));
+  }
+  const std::string more = failures.size() > kNamed ? fmt::format("; and {} more", failures.size() - kNamed) : "";
+  return {"Programmed", false, failures.front().reason, fmt::format("{}{}", fmt::join(named, "; "), more)};
+}
+
+std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
+                                                   const std::map<net::IpAddress, std::string>& unresolved) {
+  std::vector<dataplane::ServiceFailure> failures;
+  if (unresolved.empty()) return failures;
+  for (const auto& [id, service] : state.services) {
+    std::set<net::IpAddress> missing;
+    for (const state::Backend& backend : service.backends) {
+      if (backend.left == 0 && unresolved.contains(backend.address)) missing.insert(backend.address);
+    }
+    if (missing.empty()) continue;
+    const net::IpAddress& first = *missing.begin();
+    const std::string more = missing.size() > 1 ? fmt::format(" (and {} more backends)", missing.size() - 1) : "";
+    failures.push_back(
+        {id, "Unreachable", fmt::format("backend {}: {}{}", first.to_string(), unresolved.at(first), more)});
+  }
+  return failures;
+}
+
+std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& why) {
+  std::vector<dataplane::ServiceFailure> failures;
+  for (const auto& [id, service] : state.services) failures.push_back({id, why.reason, why.message});
+  return failures;
+}
+
+std::vector<dataplane::ServiceFailure> merge(std::vector<dataplane::ServiceFailure> first,
+                                             const std::vector<dataplane::ServiceFailure>& second) {
+  std::set<std::string> known;
+  for (const auto& failure : first) known.insert(failure.service);
+  for (const auto& failure : second) {
+    if (!known.contains(failure.service)) first.push_back(failure);
+  }
+  std::ranges::sort(first, {}, &dataplane::ServiceFailure::service);
+  return first;
+}
+
+}  // namespace sluice::agent

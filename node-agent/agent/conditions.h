@@ -1,0 +1,41 @@
+// From what went wrong to the conditions and failures that people and the operator read. Pure.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "common/state/desired_state.h"
+#include "node-agent/health/facts.h"
+
+namespace sluice::agent {
+
+// What stands in the way of forwarding, in the order in which it is found out.
+struct Troubles {
+  std::optional<Error> open;         // the dataplane could not be loaded
+  std::vector<std::string> missing;  // interfaces that are not there
+  std::optional<Error> attach;       // interfaces that refused
+  std::optional<Error> state_file;   // what is remembered could not be saved
+};
+
+// Ready: the agent can do its work. One reason, the first in the order above; every trouble in the message.
+health::Condition ready_condition(const Troubles& troubles, const std::vector<dataplane::AttachedInterface>& attached,
+                                  bool has_state);
+
+// Programmed: every service of the state stands in the maps, as read back.
+health::Condition programmed_condition(bool has_state, const std::vector<dataplane::ServiceFailure>& failures);
+
+// Services with a backend in the choice that there is no way to: one failure each, reason Unreachable.
+std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
+                                                   const std::map<net::IpAddress, std::string>& unresolved);
+
+// A failure for every service, for the same reason.
+std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& why);
+
+// `first` and then those of `second` whose service has none yet; ascending by service.
+std::vector<dataplane::ServiceFailure> merge(std::vector<dataplane::ServiceFailure> first,
+                                             const std::vector<dataplane::ServiceFailure>& second);
+
+}  // namespace sluice::agent

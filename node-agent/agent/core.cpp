@@ -1,0 +1,351 @@
+#include "node-agent/agent/core.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace sluice::agent {
+namespace {
+
+// How long a first look at the network may take: neighbours that an earlier run of the agent left with the kernel
+// answer at once, and a live flow's way must not be taken out for want of patience.
+constexpr std::chrono::milliseconds kFirstPatience{1'500};
+
+void log_failures(const std::vector<dataplane::ServiceFailure>& before,
+                  const std::vector<dataplane::ServiceFailure>& now) {
+  const auto differs = [](const auto& list, const dataplane::ServiceFailure& failure) {
+    return std::ranges::none_of(list, [&](const dataplane::ServiceFailure& other) {
+      return other.service == failure.service && other.reason == failure.reason && other.message == failure.message;
+    });
+  };
+  for (const auto& failure : now) {
+    if (differs(before, failure)) spdlog::warn("service {}: {}: {}", failure.service, failure.reason, failure.message);
+  }
+  for (const auto& failure : before) {
+    const bool gone = std::ranges::find(now, failure.service, &dataplane::ServiceFailure::service) == now.end();
+    if (gone) spdlog::info("service {}: stands again", failure.service);
+  }
+}
+
+}  // namespace
+
+Core::Core(CoreOptions options, StateFile file, OpenDataplane open)
+    : options_(std::move(options)), file_(std::move(file)), open_(std::move(open)) {}
+
+void Core::set_watcher(nexthop::NetworkWatcher* watcher) {
+  watcher_ = watcher;
+  take_network(std::chrono::milliseconds(0));
+  refresh_facts();
+}
+
+Status Core::load() {
+  auto memory = file_.load();
+  if (!memory) return tl::unexpected(memory.error());
+  memory_ = std::move(*memory);
+  if (memory_.state) digest_ = state::digest(*memory_.state);
+  return {};
+}
+
+void Core::restore() {
+  if (memory_.state) program();
+  refresh_facts();
+}
+
+void Core::apply(state::DesiredState next) {
+  memory_.state = std::move(next);
+  digest_ = state::digest(*memory_.state);
+  save();
+  program();
+}
+
+Status Core::change_interfaces(const std::vector<config::Interface>& interfaces) {
+  auto previous = std::exchange(options_.interfaces, interfaces);
+  const ChosenInterfaces chosen = choose();
+  Status outcome;
+  if (!chosen.missing.empty()) {
+    outcome = fail(ErrorKind::not_found, "use interfaces", "", chosen.missing.front());
+  } else if (dataplane_ && programmed_ && described(chosen) != attached_as_) {
+    outcome = attach(chosen);
+    troubles_.attach.reset();  // the caller is told; what was attached before still is
+  }
+  if (!outcome) options_.interfaces = std::move(previous);
+  return outcome;
+}
+
+Status Core::remember_epoch(const std::string& cluster_id, state::Epoch epoch) {
+  const state::Epoch before = epoch_of(cluster_id);
+  if (before == epoch) return {};
+  memory_.epochs[cluster_id] = epoch;
+  auto saved = file_.save(memory_);
+  if (!saved) memory_.epochs[cluster_id] = before;
+  return saved;
+}
+
+state::Epoch Core::epoch_of(const std::string& cluster_id) const {
+  const auto known = memory_.epochs.find(cluster_id);
+  return known == memory_.epochs.end() ? 0 : known->second;
+}
+
+void Core::save() {
+  auto saved = file_.save(memory_);
+  if (!saved) {
+    spdlog::error("{}: after a restart the agent would begin without this state", saved.error().message());
+    troubles_.state_file = saved.error();
+  } else {
+    troubles_.state_file.reset();
+  }
+}
+
+bool Core::open() {
+  if (dataplane_) return true;
+  auto opened = open_();
+  if (!opened) {
+    if (!troubles_.open || *troubles_.open != opened.error()) spdlog::error("{}", opened.error().message());
+    troubles_.open = opened.error();
+    return false;
+  }
+  dataplane_ = std::move(*opened);
+  troubles_.open.reset();
+  return true;
+}
+
+void Core::take_network(std::chrono::milliseconds patience) {
+  if (watcher_ == nullptr) return;
+  network_ = watcher_->wait(patience);
+  defaults_seen_.insert(network_.view.default_devices.begin(), network_.view.default_devices.end());
+  network_.view.default_devices = defaults_seen_;
+}
+
+ChosenInterfaces Core::choose() const {
+  return choose_interfaces(options_.interfaces, options_.mode, network_.view);
+}
+
+nexthop::Targets Core::targets() const {
+  nexthop::Targets targets;
+  if (!memory_.state) return targets;
+  for (const auto& [id, service] : memory_.state->services) {
+    for (const state::Backend& backend : service.backends) {
+      if (!backend.address.is_ipv4()) continue;
+      bool& on_this_node = targets[backend.address];
+      on_this_node = on_this_node || (!backend.node.empty() && backend.node == options_.node);
+    }
+  }
+  return targets;
+}
+
+dataplane::NextHops Core::next_hops() const {
+  dataplane::NextHops hops = network_.ways.next_hops;
+  if (!memory_.state) return hops;
+  const auto node = memory_.state->nodes.find(options_.node);
+  if (node == memory_.state->nodes.end()) return hops;
+  const auto& sources = node->second.source_addresses;
+  const auto source = std::ranges::find_if(sources, [](const net::IpAddress& address) { return address.is_ipv4(); });
+  if (source == sources.end()) return hops;
+  for (auto& [address, hop] : hops) {
+    if (!hop.local) hop.source = *source;
+  }
+  return hops;
+}
+
+void Core::program() {
+  if (!open()) {
+    refresh_facts();
+    return;
+  }
+  const ChosenInterfaces chosen = choose();
+  if (watcher_ != nullptr) watcher_->set_targets(targets(), chosen.indices);
+  take_network(programmed_ ? options_.resolve_patience : kFirstPatience);
+  programmed_hops_ = next_hops();
+  const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_hops_);
+  program_failures_ = outcome.failures;
+  programmed_ = true;
+  spdlog::info("programmed revision {} of {}: {} services, {} map writes, {} failures", memory_.state->revision,
+               memory_.state->cluster_id, memory_.state->services.size(), outcome.writes, outcome.failures.size());
+  attach_if_changed();
+  announce();
+  refresh_facts();
+}
+
+std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& chosen) const {
+  std::map<std::string, AttachedAs> out;
+  for (const auto& request : chosen.requests) {
+    for (const auto& [index, link] : network_.view.links) {
+      if (link.name == request.name) out.emplace(link.name, AttachedAs{request.mode, index, link.mac});
+    }
+  }
+  return out;
+}
+
+void Core::attach_if_changed() {
+  const ChosenInterfaces chosen = choose();
+  troubles_.missing = chosen.missing;
+  // With none left there is nothing to attach to: what is attached stays until its device goes.
+  if (chosen.requests.empty() || described(chosen) == attached_as_) return;
+  if (auto attached = attach(chosen); !attached) spdlog::error("{}", attached.error().message());
+}
+
+Status Core::attach(const ChosenInterfaces& chosen) {
+  auto attached = dataplane_->attach(chosen.requests);
+  if (!attached) {
+    troubles_.attach = attached.error();
+    return tl::unexpected(attached.error());
+  }
+  troubles_.attach.reset();
+  attached_as_ = described(chosen);
+  for (const auto& interface : *attached) {
+    spdlog::info("attached to {} ({} mode, driver {})", interface.name,
+                 interface.mode == dataplane::AttachMode::native ? "native" : "generic", interface.driver);
+  }
+  return {};
+}
+
+void Core::on_network() {
+  const auto links_before = network_.view.links;
+  take_network(std::chrono::milliseconds(0));
+  if (!memory_.state || !dataplane_ || !programmed_) {
+    refresh_facts();
+    return;
+  }
+  const ChosenInterfaces chosen = choose();
+  watcher_->set_targets(targets(), chosen.indices);
+  attach_if_changed();
+  if (auto hops = next_hops(); hops != programmed_hops_) {
+    if (auto updated = dataplane_->update_next_hops(hops); !updated) {
+      spdlog::error("{}", updated.error().message());
+    } else {
+      programmed_hops_ = std::move(hops);
+    }
+  }
+  // A link that has come up may lead to a network that has not heard of this node.
+  std::vector<dataplane::OwnedAddress> again;
+  for (const auto& owned : owned_) {
+    const auto before = links_before.find(owned.ifindex);
+    const auto now = network_.view.links.find(owned.ifindex);
+    if (before == links_before.end() || now == network_.view.links.end()) continue;
+    if (now->second.up && (!before->second.up || before->second.mac != now->second.mac)) again.push_back(owned);
+  }
+  heralds_.add(again, announce::Heralds::Clock::now());
+  announce();
+  refresh_facts();
+}
+
+void Core::announce() {
+  if (!memory_.state || !dataplane_ || !programmed_) return;
+  const auto attached = dataplane_->attached();
+  auto ownership = announce::ownership(*memory_.state, options_.node, attached, network_.view.addresses);
+  const auto now = announce::Heralds::Clock::now();
+  heralds_.add(announce::taken(owned_, ownership.owned), now);
+  if (auto set = dataplane_->set_owned(ownership.owned, options_.announce_grace); !set) {
+    if (!announce_trouble_) spdlog::error("{}", set.error().message());
+    announce_trouble_ = set.error();
+  } else {
+    announce_trouble_.reset();
+  }
+  const bool changed = ownership.announcing != facts_.announcing;
+  owned_ = std::move(ownership.owned);
+  heralds_.tick(owned_, now, [this](const dataplane::OwnedAddress& owned) { gratuitous(owned); });
+  if (!changed) return;
+  facts_.announcing = std::move(ownership.announcing);
+  refresh_facts();
+}
+
+void Core::gratuitous(const dataplane::OwnedAddress& owned) {
+  const auto link = network_.view.links.find(owned.ifindex);
+  if (link == network_.view.links.end()) return;
+  if (auto sent = announce::send_gratuitous(owned.ifindex, link->second.mac, owned.address); !sent) {
+    spdlog::warn("{} on {}", sent.error().message(), link->second.name);
+  }
+}
+
+void Core::sweep() {
+  if (!dataplane_ || !programmed_) return;
+  auto outcome = dataplane_->sweep(options_.idle);
+  if (!outcome) {
+    spdlog::warn("{}", outcome.error().message());
+    return;
+  }
+  facts_.flows_live = outcome->live;
+  facts_.flows_by_service = std::move(outcome->live_by_service);
+  facts_.flows_expired += outcome->expired;
+  ++facts_.sweeps;
+  facts_.services_with_old_flows = std::move(outcome->services_with_old_flows);
+  std::ranges::sort(facts_.services_with_old_flows);
+  refresh_facts();
+}
+
+void Core::verify() {
+  if (!dataplane_ || !programmed_) return;
+  program_failures_ = dataplane_->verify().failures;
+  refresh_facts();
+}
+
+void Core::retry() {
+  if (!memory_.state) return;
+  if (!dataplane_ || !programmed_) {
+    program();
+  } else if (troubles_.attach) {
+    if (attach(choose())) announce();
+    refresh_facts();
+  }
+}
+
+Status Core::purge() {
+  if (!open()) return tl::unexpected(*troubles_.open);
+  if (auto purged = dataplane_->purge(); !purged) return purged;
+  dataplane_.reset();
+  if (watcher_ != nullptr) watcher_->set_targets({}, {});
+  memory_.state.reset();
+  digest_ = {};
+  programmed_ = false;
+  program_failures_.clear();
+  attached_as_.clear();
+  owned_.clear();
+  troubles_ = {};
+  facts_ = {};
+  refresh_facts();
+  return file_.remove();
+}
+
+Result<dataplane::Counters> Core::counters() const {
+  if (!dataplane_) return dataplane::Counters{};
+  return dataplane_->counters();
+}
+
+void Core::set_config_error(std::string error) {
+  if (facts_.config_error == error) return;
+  facts_.config_error = std::move(error);
+  refresh_facts();
+}
+
+void Core::refresh_facts() {
+  const auto failures_before = facts_.failures;
+  facts_.has_state = memory_.state.has_value();
+  facts_.interfaces = dataplane_ ? dataplane_->attached() : std::vector<dataplane::AttachedInterface>{};
+  const auto ready = ready_condition(troubles_, facts_.interfaces, facts_.has_state);
+  facts_.failures.clear();
+  facts_.unresolved = network_.ways.unresolved;
+  facts_.epoch = memory_.state ? memory_.state->epoch : 0;
+  facts_.revision = memory_.state ? memory_.state->revision : 0;
+  facts_.digest = digest_;
+  facts_.services = 0;
+  facts_.backends = 0;
+  if (memory_.state) {
+    auto settled = network_.ways.unresolved;
+    std::erase_if(settled, [this](const auto& entry) { return network_.ways.pending.contains(entry.first); });
+    facts_.services = memory_.state->services.size();
+    for (const auto& [id, service] : memory_.state->services) {
+      facts_.backends +=
+          static_cast<size_t>(std::ranges::count(service.backends, state::Revision{0}, &state::Backend::left));
+    }
+    facts_.failures = facts_.interfaces.empty() || !programmed_
+                          ? all_failed(*memory_.state, ready)
+                          : merge(unreachable(*memory_.state, settled), program_failures_);
+  }
+  log_failures(failures_before, facts_.failures);
+  facts_.conditions = {ready, programmed_condition(facts_.has_state, facts_.failures)};
+  facts_.ready = ready.status && (!facts_.has_state || (programmed_ && !facts_.interfaces.empty()));
+  if (listener_) listener_(facts_);
+}
+
+}  // namespace sluice::agent

@@ -1,0 +1,119 @@
+// The agent's heart: owns the dataplane and what is remembered, and brings the maps, links and announcements to what
+// the desired state and the network say. Every method is called on one thread (loop.h) only; it blocks for as long as
+// the kernel takes.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/agent/conditions.h"
+#include "node-agent/agent/interfaces.h"
+#include "node-agent/agent/state_file.h"
+#include "node-agent/announce/gratuitous_arp.h"
+#include "node-agent/announce/ownership.h"
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/health/facts.h"
+#include "node-agent/nexthop/network_watcher.h"
+
+namespace sluice::agent {
+
+struct CoreOptions {
+  std::string node;
+  std::vector<config::Interface> interfaces;  // empty: the devices of the default routes
+  dataplane::AttachMode mode = dataplane::AttachMode::native;
+  std::chrono::seconds announce_grace{30};
+  std::chrono::milliseconds resolve_patience{500};  // how long a new state waits for its backends' neighbours
+  dataplane::IdleTimes idle;
+};
+
+class Core {
+ public:
+  using OpenDataplane = std::function<Result<std::unique_ptr<dataplane::Dataplane>>()>;
+  // After every change of what `facts` gives. On the owner's thread.
+  using Listener = std::function<void(const health::Facts&)>;
+
+  Core(CoreOptions options, StateFile file, OpenDataplane open);
+
+  // The network's side. Before anything else.
+  void set_watcher(nexthop::NetworkWatcher* watcher);
+  void set_listener(Listener listener) { listener_ = std::move(listener); }
+
+  // Loads what is remembered. Fails where the file cannot be understood; nothing is remembered then.
+  Status load();
+  // Brings maps, links and announcements to what is remembered; nothing where nothing is.
+  void restore();
+
+  // Remembers `next` and brings everything to it. `next` is valid. What does not stand in the maps then is in
+  // facts().failures.
+  void apply(state::DesiredState next);
+  // Before `apply`: other interfaces. Fails, with nothing changed, where one is missing or refuses.
+  Status change_interfaces(const std::vector<config::Interface>& interfaces);
+  // Remembers an epoch on disk before anything of it is used. Fails where it cannot be saved.
+  Status remember_epoch(const std::string& cluster_id, state::Epoch epoch);
+
+  void on_network();  // the watcher has something new
+  void announce();    // every second: renews what this node answers for
+  void sweep();       // every few seconds
+  void verify();      // every minute or so
+  void retry();       // every few seconds: what could not be opened or attached
+
+  // Detaches and removes everything, also from disk, and forgets it. The highest epochs stay in this process.
+  Status purge();
+
+  [[nodiscard]] const std::optional<state::DesiredState>& state() const { return memory_.state; }
+  [[nodiscard]] state::Epoch epoch_of(const std::string& cluster_id) const;
+  [[nodiscard]] const health::Facts& facts() const { return facts_; }
+  [[nodiscard]] const Troubles& troubles() const { return troubles_; }
+  [[nodiscard]] Result<dataplane::Counters> counters() const;
+  void set_config_error(std::string error);
+
+ private:
+  void program();
+  void attach_if_changed();
+  Status attach(const ChosenInterfaces& chosen);
+  bool open();
+  void take_network(std::chrono::milliseconds patience);
+  [[nodiscard]] ChosenInterfaces choose() const;
+  [[nodiscard]] nexthop::Targets targets() const;
+  [[nodiscard]] dataplane::NextHops next_hops() const;
+  void save();
+  void refresh_facts();
+  void gratuitous(const dataplane::OwnedAddress& owned);
+
+  struct AttachedAs {
+    dataplane::AttachMode mode = dataplane::AttachMode::native;
+    uint32_t ifindex = 0;
+    dataplane::Mac mac{};
+    friend bool operator==(const AttachedAs&, const AttachedAs&) = default;
+  };
+  [[nodiscard]] std::map<std::string, AttachedAs> described(const ChosenInterfaces& chosen) const;
+
+  CoreOptions options_;
+  StateFile file_;
+  OpenDataplane open_;
+  Listener listener_;
+  nexthop::NetworkWatcher* watcher_ = nullptr;
+  nexthop::NetworkWatcher::Update network_;
+  std::set<uint32_t> defaults_seen_;  // a default route that goes away for a moment must not detach anything
+
+  std::unique_ptr<dataplane::Dataplane> dataplane_;
+  Memory memory_;
+  state::Digest digest_;
+  bool programmed_ = false;  // by this process
+  dataplane::NextHops programmed_hops_;
+  std::vector<dataplane::ServiceFailure> program_failures_;  // as the last program or verify told
+  Troubles troubles_;
+  // What the last successful attach was made for: a device that is another now, or has another MAC, is attached again.
+  std::map<std::string, AttachedAs> attached_as_;
+  std::vector<dataplane::OwnedAddress> owned_;
+  announce::Heralds heralds_;
+  std::optional<Error> announce_trouble_;
+  health::Facts facts_;
+};
+
+}  // namespace sluice::agent

@@ -1,0 +1,45 @@
+// What the agent knows of itself, as others read it: readiness, metrics, and what the operator is told. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/net/address.h"
+#include "common/state/digest.h"
+#include "node-agent/dataplane/dataplane.h"
+
+namespace sluice::agent::health {
+
+// As metav1.Condition, without the time.
+struct Condition {
+  std::string type;
+  bool status = false;
+  std::string reason;   // one word
+  std::string message;  // for people
+  friend bool operator==(const Condition&, const Condition&) = default;
+};
+
+struct Facts {
+  bool ready = false;
+  std::vector<Condition> conditions;  // Ready, Programmed
+  std::string config_error;           // standalone: the file as it is now cannot be used; the state before it stands
+  bool has_state = false;
+  state::Epoch epoch = 0;
+  state::Revision revision = 0;
+  state::Digest digest;
+  size_t services = 0;
+  size_t backends = 0;  // in the choice
+  std::vector<dataplane::AttachedInterface> interfaces;
+  std::vector<net::IpAddress> announcing;
+  std::vector<std::string> services_with_old_flows;
+  std::vector<dataplane::ServiceFailure> failures;
+  std::map<net::IpAddress, std::string> unresolved;  // backend addresses without a way, and why
+  uint64_t flows_live = 0;
+  std::map<std::string, uint64_t> flows_by_service;
+  uint64_t flows_expired = 0;  // by all sweeps together
+  uint64_t sweeps = 0;
+};
+
+}  // namespace sluice::agent::health
