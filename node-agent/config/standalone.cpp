@@ -104,9 +104,14 @@ std::vector<net::IpAddress> read_addresses(const Field& field) {
   return addresses;
 }
 
-std::optional<uint16_t> port_number(const Field& field) {
-  const auto number = field.number(1, 65'535);
-  return number ? std::optional<uint16_t>(static_cast<uint16_t>(*number)) : std::nullopt;
+// 0, with a mistake, where it is no port.
+uint16_t port_number(const Field& field) {
+  return static_cast<uint16_t>(field.number(1, 65'535).value_or(0));
+}
+
+uint16_t required_port(const Field& field) {
+  const auto port = field.require("port");
+  return port ? port_number(*port) : uint16_t{0};
 }
 
 std::optional<Port> read_port(const Field& field) {
@@ -115,19 +120,18 @@ std::optional<Port> read_port(const Field& field) {
   static constexpr std::array<std::string_view, 1> kLater = {"SCTP"};
   if (!field.mapping(kFields) && !field.is_mapping()) return std::nullopt;
   const auto name_field = field.require("name");
-  const auto port_field = field.require("port");
   const auto name = name_field ? name_field->name() : std::nullopt;
-  const auto number = port_field ? port_number(*port_field) : std::nullopt;
+  const uint16_t number = required_port(field);
   Port port;
   if (const auto protocol = field.get("protocol")) {
     const auto value = choice(*protocol, kProtocols, kLater, "SCTP is not built yet");
     if (!value) return std::nullopt;
     port.protocol = *value == "UDP" ? state::Protocol::udp : state::Protocol::tcp;
   }
-  if (!name || !number) return std::nullopt;
+  if (!name || number == 0) return std::nullopt;
   port.name = *name;
-  port.port = *number;
-  port.backend_port = *number;
+  port.port = number;
+  port.backend_port = number;
   if (const auto backend_port = field.get("backendPort")) {
     const auto text = backend_port->is_scalar() ? backend_port->text() : std::nullopt;
     if (text && !text->empty() && text->find_first_not_of("+-.0123456789") != std::string::npos) {
@@ -135,9 +139,8 @@ std::optional<Port> read_port(const Field& field) {
           fmt::format("must be a number, is \"{}\": a port's name means something only with a Service", *text));
       return std::nullopt;
     }
-    const auto target = port_number(*backend_port);
-    if (!target) return std::nullopt;
-    port.backend_port = *target;
+    port.backend_port = port_number(*backend_port);
+    if (port.backend_port == 0) return std::nullopt;
   }
   return port;
 }
@@ -165,15 +168,14 @@ std::map<std::string, uint16_t> read_port_overrides(const Field& field, const st
     item.mapping(kFields);
     if (!item.is_mapping()) return;
     const auto name_field = item.require("name");
-    const auto port_field = item.require("port");
     const auto name = name_field ? name_field->name() : std::nullopt;
-    const auto number = port_field ? port_number(*port_field) : std::nullopt;
-    if (!name || !number) return;
+    const uint16_t number = required_port(item);
+    if (!name || number == 0) return;
     if (std::ranges::find(ports, *name, &Port::name) == ports.end()) {
       name_field->mistake(fmt::format("no port of this load balancer is named {}", *name));
       return;
     }
-    if (!overrides.emplace(*name, *number).second) name_field->mistake(fmt::format("{} is given twice", *name));
+    if (!overrides.emplace(*name, number).second) name_field->mistake(fmt::format("{} is given twice", *name));
   });
   return overrides;
 }
