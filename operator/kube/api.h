@@ -21,6 +21,7 @@ struct ListOptions {
   std::string ns;  // empty: all
   std::string label_selector;
   std::string field_selector;
+  std::stop_token stop;
 };
 struct ObjectList {
   std::vector<Object> items;     // each with apiVersion and kind filled in
@@ -36,7 +37,9 @@ class Api {
   Result<Object> get(const Resource& resource, const ObjectKey& key);
   // One consistent list: a quorum read, whatever the caches know. Read in pages; begun again when a page has expired.
   // The list to be read before a term of leadership allocates anything.
-  Result<ObjectList> consistent_list(const Resource& resource, const ListOptions& options = {});
+  // `refusal`, if given, receives the answer that was not 2xx.
+  Result<ObjectList> consistent_list(const Resource& resource, const ListOptions& options = {},
+                                     Response* refusal = nullptr);
   Result<Object> create(const Resource& resource, const std::string& ns, const nlohmann::json& object);
   // Replaces; with metadata.resourceVersion in `object` only that version (else conflict).
   Result<Object> update(const Resource& resource, const nlohmann::json& object);
@@ -61,6 +64,9 @@ class Api {
  private:
   std::shared_ptr<Transport> transport_;
 };
+
+// Moves the items of a list's body into `into`, each with apiVersion and kind, without metadata.managedFields. Pure.
+void take_items(nlohmann::json& list, const Resource& resource, std::vector<Object>& into);
 
 // The Error for an answer that is not 2xx. Pure.
 Error error_of(const Response& response, std::string operation, std::string object);

@@ -12,6 +12,7 @@
 #include "operator/kube/object.h"
 #include "operator/kube/resource.h"
 #include "operator/kube/transport.h"
+#include "operator/kube/watch_rules.h"
 
 namespace sluice::kube {
 
@@ -33,6 +34,7 @@ struct ReflectorOptions {
   std::string label_selector;
   std::string field_selector;
   bool streaming_lists = true;  // where the server has them (else LIST)
+  WatchTuning tuning;
 };
 
 class Reflector {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "common/result.h"
@@ -18,6 +19,7 @@ struct Request {
   std::string body;
   std::string content_type = "application/json";
   std::chrono::milliseconds timeout{30'000};  // send: for all of it. stream: for the headers and for each silence
+  std::stop_token stop;                       // send: gives the call up, as unavailable
 };
 
 struct Response {
