@@ -5,20 +5,20 @@
 #include <unistd.h>
 
 static void stop(int signal_number) {
-    (void)signal_number;
-    _exit(0);
+  (void)signal_number;
+  _exit(0);
 }
 
 static void reap(int signal_number) {
-    (void)signal_number;
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
+  (void)signal_number;
+  while (waitpid(-1, NULL, WNOHANG) > 0) {
+  }
 }
 
 int main(void) {
-    signal(SIGINT, stop);
-    signal(SIGTERM, stop);
-    struct sigaction on_child = {.sa_handler = reap, .sa_flags = SA_NOCLDSTOP};
-    sigaction(SIGCHLD, &on_child, NULL);
-    for (;;) pause();
+  signal(SIGINT, stop);
+  signal(SIGTERM, stop);
+  struct sigaction on_child = {.sa_handler = reap, .sa_flags = SA_NOCLDSTOP};
+  sigaction(SIGCHLD, &on_child, NULL);
+  for (;;) pause();
 }
