@@ -47,7 +47,10 @@ inline state::Service random_service(const std::string& id) {
                                          state::Forwarding::tunnel, state::Forwarding::direct);
   service.affinity = *rc::gen::element(state::Affinity::none, state::Affinity::client_ip);
   service.traffic_policy = *rc::gen::element(state::TrafficPolicy::cluster, state::TrafficPolicy::local);
-  if (*rc::gen::arbitrary<bool>()) service.allowed_sources.push_back(net::Prefix{random_address(), 24});
+  if (*rc::gen::arbitrary<bool>()) {
+    const net::IpAddress source = random_address();
+    service.allowed_sources.push_back({source, static_cast<uint8_t>(8 * source.size())});
+  }
   service.drain_seconds = *rc::gen::inRange<uint32_t>(0, 400);
   service.groups = {{random_name(), *rc::gen::inRange<uint32_t>(0, 1001)}, {random_name(), 1}};
   for (int i = *rc::gen::inRange(0, 4); i > 0; --i) {
