@@ -1,0 +1,396 @@
+#include "operator/planner/planner.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "common/maglev/service_table.h"
+#include "common/state/history.h"
+#include "operator/planner/acceptance.h"
+#include "operator/planner/announcements.h"
+#include "operator/planner/requests.h"
+
+namespace sluice::planner {
+namespace {
+
+using Frontend = std::tuple<net::IpAddress, uint16_t, state::Protocol>;
+
+// What an owner wants to have on the nodes.
+struct Wish {
+  Owner owner;
+  const resources::ObjectMeta* meta = nullptr;
+  ResolveCache::Value resolved;
+  std::vector<ipam::Allocation> addresses;
+};
+
+bool has_history(const state::Service& service) {
+  return service.sizes.size() > 1 ||
+         std::ranges::any_of(service.backends, [](const state::Backend& b) { return b.joined != 0 || b.left != 0; });
+}
+
+size_t count_draining(const state::Service& service) {
+  std::set<std::pair<net::IpAddress, uint16_t>> left;
+  for (const state::Backend& b : service.backends) {
+    if (b.left != 0) left.emplace(b.address, b.port);
+  }
+  for (const state::Backend& b : service.backends) {
+    if (b.left == 0) left.erase({b.address, b.port});
+  }
+  return left.size();
+}
+
+// One that keeps its node waiting: everybody's progress is judged by those that can make any.
+bool reachable(const Agent& agent, const Options& options, Time now) {
+  return agent.connected || now - agent.since < options.lost_after;
+}
+
+class Planner {
+ public:
+  Planner(const Input& input, ResolveCache& cache)
+      : input_(input),
+        cache_(cache),
+        previous_(input.previous.cluster_id == input.options.cluster_id ? input.previous : kEmpty) {}
+
+  Plan run() {
+    start();
+    collect_wishes();
+    cache_.end_round();
+    settle_frontends();
+    build_services();
+    forget_old_history();
+    build_nodes();
+    build_announcements();
+    settle_revision();
+    remember_objects();
+    tear_down();
+    return std::move(plan_);
+  }
+
+ private:
+  void start() {
+    plan_.next.cluster_id = input_.options.cluster_id;
+    plan_.next.epoch = input_.options.epoch;
+    plan_.next.flow_hash_key = input_.options.flow_hash_key;
+    revision_ = previous_.revision + 1;
+    plan_.memory = input_.memory;
+    for (const auto& [name, node] : input_.cluster.nodes) {
+      plan_.nodes.emplace(name, judge_node(*node, input_.options));
+      if (!input_.agents.contains(name)) plan_.memory.without_agent.try_emplace(name, input_.now);
+    }
+    std::erase_if(plan_.memory.without_agent, [this](const auto& entry) {
+      return input_.agents.contains(entry.first) || !input_.cluster.nodes.contains(entry.first);
+    });
+  }
+
+  void collect_wishes() {
+    const resources::EndpointGuard guard = resources::make_guard(input_.cluster);
+    for (const auto& [key, service] : input_.cluster.services) {
+      if (!is_ours(*service, input_.options)) continue;
+      const Owner owner{resources::OwnerKind::service, key};
+      const auto resolve = [&] { return cache_.get(owner, service, input_.cluster, guard); };
+      collect(owner, service->meta, accept(*service), resolve);
+    }
+    for (const auto& [key, lb] : input_.cluster.load_balancers) {
+      const Owner owner{resources::OwnerKind::load_balancer, key};
+      const auto resolve = [&] { return cache_.get(owner, lb, input_.cluster, guard); };
+      collect(owner, lb->meta, accept(*lb), resolve);
+    }
+  }
+
+  template <typename Resolve>
+  void collect(const Owner& owner, const resources::ObjectMeta& meta, Finding accepted, const Resolve& resolve) {
+    if (meta.deleting) return;
+    ObjectPlan& object = plan_.objects[owner];
+    object.generation = meta.generation;
+    object.accepted = std::move(accepted);
+    const auto decision = input_.addresses.find(owner);
+    if (decision != input_.addresses.end()) {
+      object.addresses = {decision->second.complete(), decision->second.reason, decision->second.message};
+    } else {
+      object.addresses = {false, "Pending", "not decided yet"};
+    }
+    if (!object.accepted.good) return;
+    Wish wish{owner, &meta, resolve(), {}};
+    object.backends_resolved = wish.resolved->backends;
+    object.endpoints_total = wish.resolved->endpoints_total;
+    object.endpoints_ready = wish.resolved->endpoints_ready;
+    if (decision != input_.addresses.end()) wish.addresses = usable(wish, decision->second);
+    object.programmed = wish.addresses;
+    if (!wish.addresses.empty()) wishes_.push_back(std::move(wish));
+  }
+
+  // What it holds, and what it is about to claim again while the nodes have it already (its claim was deleted by hand).
+  std::vector<ipam::Allocation> usable(const Wish& wish, const ipam::Decision& decision) const {
+    std::vector<ipam::Allocation> out = decision.held;
+    for (const ipam::Allocation& claiming : decision.claiming) {
+      const bool programmed = std::ranges::any_of(wish.resolved->services, [&](const state::Service& service) {
+        const auto before = previous_.services.find(service.id);
+        return before != previous_.services.end() &&
+               std::ranges::find(before->second.addresses, claiming.address) != before->second.addresses.end();
+      });
+      if (programmed) out.push_back(claiming);
+    }
+    return out;
+  }
+
+  // Who has each {address, port, protocol}: the one that has it in the previous state, else the older object. The
+  // allocator gives an address to one owner, so that this only decides where claims were written by hand or by another
+  // version.
+  void settle_frontends() {
+    const auto incumbent = [this](const Wish& wish, const state::Service& service, const net::IpAddress& address) {
+      const auto before = previous_.services.find(service.id);
+      return before != previous_.services.end() && before->second.port == service.port &&
+             before->second.protocol == service.protocol &&
+             std::ranges::find(before->second.addresses, address) != before->second.addresses.end() &&
+             wish.meta != nullptr;
+    };
+    std::ranges::sort(wishes_, {}, [](const Wish& wish) {
+      return std::tie(wish.meta->creation_timestamp, wish.owner.key, wish.owner.kind);
+    });
+    for (const bool incumbents : {true, false}) {
+      for (const Wish& wish : wishes_) {
+        for (const state::Service& service : wish.resolved->services) {
+          for (const ipam::Allocation& allocation : wish.addresses) {
+            if (incumbent(wish, service, allocation.address) != incumbents) continue;
+            give(wish, service, allocation.address);
+          }
+        }
+      }
+    }
+  }
+
+  void give(const Wish& wish, const state::Service& service, const net::IpAddress& address) {
+    const auto [entry, fresh] = frontends_.try_emplace({address, service.port, service.protocol}, &service, wish.owner);
+    if (fresh || entry->second.first == &service) return;
+    const std::string what =
+        address.to_string() + " " + to_string(service.protocol) + " port " + std::to_string(service.port);
+    const Owner& winner = entry->second.second;
+    Finding& loser = plan_.objects.at(wish.owner).addresses;
+    loser = {false, "PortInUse", what + " is used by " + winner.text() + "; choose another port or address"};
+    plan_.objects.at(winner).addresses.message +=
+        "; " + wish.owner.text() + " asks for " + what + " too and does not get it";
+  }
+
+  void build_services() {
+    for (const Wish& wish : wishes_) {
+      for (const state::Service& resolved : wish.resolved->services) {
+        state::Service wanted = resolved;
+        for (const ipam::Allocation& allocation : wish.addresses) {
+          const auto owner = frontends_.find({allocation.address, resolved.port, resolved.protocol});
+          if (owner->second.first == &resolved) wanted.addresses.push_back(allocation.address);
+        }
+        if (wanted.addresses.empty()) continue;
+        std::ranges::sort(wanted.addresses);
+        add_service(wish.owner, std::move(wanted));
+      }
+    }
+  }
+
+  void add_service(const Owner& owner, state::Service wanted) {
+    const auto before = previous_.services.find(wanted.id);
+    const bool known = before != previous_.services.end();
+    state::Service next = state::evolve(known ? &before->second : nullptr, std::move(wanted), revision_);
+    if (next.backends.size() > state::kMaxBackends) next = state::forget(std::move(next), UINT64_MAX);
+    const std::string id = next.id;
+    plan_.objects.at(owner).services.push_back(id);
+    if (!known || next != before->second) changed_.insert(owner);
+    plan_.next.services.insert_or_assign(id, std::move(next));
+  }
+
+  void forget_old_history() {
+    std::set<std::string> in_use;  // services with flows that only history leads to their backend
+    for (const auto& [name, agent] : input_.agents) {
+      in_use.insert(agent.services_with_old_flows.begin(), agent.services_with_old_flows.end());
+    }
+    std::map<std::string, std::map<state::Revision, Time>> changes;
+    for (auto& [id, service] : plan_.next.services) {
+      if (!has_history(service)) continue;
+      std::map<state::Revision, Time> made = changes_of(id, service);
+      const Duration kept = std::max<Duration>(std::chrono::seconds(service.drain_seconds), input_.options.min_history);
+      state::Revision keep_from = 0;
+      for (const auto& [boundary, at] : made) {
+        if (input_.now - at >= kept && !in_use.contains(id))
+          keep_from = boundary;
+        else if (input_.now - at < kept)
+          wake(at + kept);
+      }
+      if (keep_from != 0) {
+        service = state::forget(std::move(service), keep_from);
+        std::erase_if(made, [keep_from](const auto& entry) { return entry.first <= keep_from; });
+        if (const auto owner = owner_of(id)) changed_.insert(*owner);
+      }
+      if (!made.empty()) changes.emplace(id, std::move(made));
+    }
+    plan_.memory.changes = std::move(changes);
+  }
+
+  // When the service's boundaries were made; those that nobody remembers count from now.
+  [[nodiscard]] std::map<state::Revision, Time> changes_of(const std::string& id, const state::Service& service) const {
+    const auto remembered = input_.memory.changes.find(id);
+    std::map<state::Revision, Time> out;
+    for (const state::Revision boundary : maglev::boundaries(service)) {
+      Time at = input_.now;
+      if (remembered != input_.memory.changes.end()) {
+        const auto known = remembered->second.find(boundary);
+        if (known != remembered->second.end()) at = known->second;
+      }
+      out.emplace(boundary, at);
+    }
+    return out;
+  }
+
+  void build_nodes() {
+    for (const auto& [name, node] : input_.cluster.nodes) {
+      state::Node entry;
+      entry.name = name;
+      for (const resources::NodeAddress& address : node->addresses) {
+        if (address.type == "InternalIP") entry.addresses.push_back(address.address);
+      }
+      plan_.next.nodes.emplace(name, std::move(entry));
+    }
+  }
+
+  void build_announcements() {
+    Announcer announcer(
+        {previous_, input_.cluster, input_.agents, input_.options, plan_.memory, plan_.nodes, input_.now});
+    for (const Wish& wish : wishes_) {
+      for (const ipam::Allocation& allocation : wish.addresses) {
+        if (plan_.addresses.contains(allocation.address)) continue;
+        Announcer::Choice choice = announcer.choose(allocation.address, allocation.pool);
+        if (choice.announcement) plan_.next.announcements.emplace(allocation.address, std::move(*choice.announcement));
+        plan_.addresses.emplace(allocation.address, std::move(choice.plan));
+      }
+    }
+    for (const auto& [name, agent] : input_.agents) {
+      if (agent.connected || !input_.cluster.nodes.contains(name)) continue;
+      for (const Duration delay : {input_.options.not_ready_lost_after, input_.options.lost_after}) {
+        if (agent.since + delay > input_.now) wake(agent.since + delay);
+      }
+    }
+  }
+
+  void settle_revision() {
+    plan_.changed = plan_.next.services != previous_.services || plan_.next.nodes != previous_.nodes ||
+                    plan_.next.announcements != previous_.announcements ||
+                    plan_.next.cluster_id != previous_.cluster_id ||
+                    plan_.next.flow_hash_key != previous_.flow_hash_key;
+    plan_.next.revision = plan_.changed ? revision_ : previous_.revision;
+    if (plan_.memory.term_revision == 0) plan_.memory.term_revision = plan_.next.revision;
+  }
+
+  void remember_objects() {
+    for (const auto& [address, announcement] : plan_.next.announcements) {
+      const auto before = previous_.announcements.find(address);
+      if (before == previous_.announcements.end() || before->second != announcement) moved_.insert(address);
+    }
+    for (auto& [owner, object] : plan_.objects) {
+      const bool moved =
+          std::ranges::any_of(object.programmed, [this](const auto& a) { return moved_.contains(a.address); });
+      const auto [entry, fresh] = plan_.memory.objects.try_emplace(owner);
+      Memory::Object& memory = entry->second;
+      if (fresh || memory.generation != object.generation) {
+        memory.generation = object.generation;
+        memory.generation_revision = plan_.next.revision;
+      }
+      if (fresh || moved || changed_.contains(owner)) {
+        memory.changed_revision = plan_.next.revision;
+        memory.changed_at = input_.now;
+      }
+      object.generation_revision = memory.generation_revision;
+      object.changed_revision = memory.changed_revision;
+      object.changed_at = memory.changed_at;
+      for (const std::string& id : object.services)
+        object.endpoints_draining += count_draining(plan_.next.services.at(id));
+    }
+    std::erase_if(plan_.memory.objects, [this](const auto& entry) { return !plan_.objects.contains(entry.first); });
+  }
+
+  // Every agent that can say anything says that its maps hold `revision`.
+  [[nodiscard]] bool everywhere(state::Revision revision) {
+    bool all = true;
+    for (const auto& [name, agent] : input_.agents) {
+      if (agent.acked_revision >= revision || !reachable(agent, input_.options, input_.now)) continue;
+      all = false;
+      if (!agent.connected) wake(agent.since + input_.options.lost_after);
+    }
+    return all;
+  }
+
+  void tear_down() {
+    std::set<Owner> before;
+    std::set<net::IpAddress> addresses_before;
+    for (const auto& [id, service] : previous_.services) {
+      if (const auto owner = owner_of(id)) before.insert(*owner);
+      addresses_before.insert(service.addresses.begin(), service.addresses.end());
+    }
+    std::set<Owner> now;
+    std::set<net::IpAddress> addresses_now;
+    for (const auto& [id, service] : plan_.next.services) {
+      if (const auto owner = owner_of(id)) now.insert(*owner);
+      addresses_now.insert(service.addresses.begin(), service.addresses.end());
+    }
+    Memory& memory = plan_.memory;
+    for (const Owner& owner : before) {
+      if (!now.contains(owner)) memory.removed.insert_or_assign(owner, plan_.next.revision);
+    }
+    for (const net::IpAddress& address : addresses_before) {
+      if (!addresses_now.contains(address)) memory.releasing.insert_or_assign(address, plan_.next.revision);
+    }
+    std::erase_if(memory.releasing,
+                  [&](const auto& e) { return addresses_now.contains(e.first) || everywhere(e.second); });
+    std::erase_if(memory.removed, [&](const auto& e) { return now.contains(e.first) || everywhere(e.second); });
+    // A new leader does not know what was removed before its term: all of that is gone where its own first state
+    // stands.
+    const bool known = everywhere(memory.term_revision);
+    for (const auto& [key, service] : input_.cluster.services) {
+      const Owner owner{resources::OwnerKind::service, key};
+      const bool wanted = is_ours(*service, input_.options) && !service->meta.deleting;
+      if (!wanted && service->meta.has_finalizer(kCleanupFinalizer) && known && !memory.removed.contains(owner)) {
+        plan_.torn_down.insert(owner);
+      }
+    }
+  }
+
+  void wake(Time at) {
+    if (at > input_.now && (!plan_.again_at || at < *plan_.again_at)) plan_.again_at = at;
+  }
+
+  static const state::DesiredState kEmpty;
+
+  const Input& input_;
+  ResolveCache& cache_;
+  const state::DesiredState& previous_;
+  state::Revision revision_ = 0;  // of the next state, if it differs
+  Plan plan_;
+  std::vector<Wish> wishes_;  // older first
+  std::map<Frontend, std::pair<const state::Service*, Owner>> frontends_;
+  std::set<Owner> changed_;
+  std::set<net::IpAddress> moved_;
+};
+
+const state::DesiredState Planner::kEmpty;
+
+}  // namespace
+
+Plan plan(const Input& input, ResolveCache& cache) {
+  return Planner(input, cache).run();
+}
+
+std::set<net::IpAddress> busy_addresses(const Memory& memory) {
+  std::set<net::IpAddress> out;
+  for (const auto& [address, revision] : memory.releasing) out.insert(address);
+  return out;
+}
+
+Round decide(const RoundInput& input, ResolveCache& cache) {
+  Round out;
+  out.pools = ipam::Pools(input.cluster.pools, ipam::reserved_ranges(input.cluster, input.options.ranges));
+  const std::vector<ipam::Request> requests = make_requests(input.cluster, input.previous, input.options);
+  const std::set<net::IpAddress> busy = busy_addresses(input.memory);
+  out.addresses = ipam::allocate({out.pools, input.cluster.claims, input.cluster.namespaces, requests, busy});
+  out.plan = plan(
+      {input.previous, input.cluster, out.addresses.decisions, input.agents, input.options, input.memory, input.now},
+      cache);
+  return out;
+}
+
+}  // namespace sluice::planner

@@ -1,0 +1,93 @@
+#include "operator/planner/requests.h"
+
+#include <algorithm>
+
+#include "operator/planner/acceptance.h"
+
+namespace sluice::planner {
+namespace {
+
+std::vector<net::IpAddress> addresses(const std::vector<std::string>& texts) {
+  std::vector<net::IpAddress> out;
+  for (const std::string& text : texts) {
+    const auto address = net::IpAddress::parse(text);
+    if (address && address->is_ipv4() && std::ranges::find(out, *address) == out.end()) out.push_back(*address);
+  }
+  return out;
+}
+
+ipam::Request service_request(const resources::Service& service, bool ours) {
+  ipam::Request out;
+  out.owner = {resources::OwnerKind::service, service.meta.key};
+  out.meta = service.meta;
+  for (const resources::ServicePort& port : service.ports) out.ports.push_back({port.port, port.protocol});
+  out.wanted = addresses(wanted_addresses(service));
+  out.pools = wanted_pools(service);
+  std::vector<std::string> ips;
+  for (const resources::IngressPoint& point : service.ingress) ips.push_back(point.ip);
+  out.in_status = addresses(ips);
+  out.keep_only = !ours || service.meta.deleting || !accept(service).good;
+  out.may_claim = service.meta.has_finalizer(kCleanupFinalizer);
+  return out;
+}
+
+ipam::Request load_balancer_request(const resources::LoadBalancer& lb) {
+  ipam::Request out;
+  out.owner = {resources::OwnerKind::load_balancer, lb.meta.key};
+  out.meta = lb.meta;
+  for (const resources::LoadBalancerPort& port : lb.ports) out.ports.push_back({port.port, port.protocol});
+  out.wanted = addresses(lb.addresses);
+  out.pools = lb.address_pools;
+  out.in_status = addresses(lb.status_addresses);
+  out.keep_only = lb.meta.deleting || !accept(lb).good;
+  return out;
+}
+
+}  // namespace
+
+std::optional<Owner> owner_of(const std::string& service_id) {
+  const size_t kind_end = service_id.find('/');
+  if (kind_end == std::string::npos) return std::nullopt;
+  const size_t ns_end = service_id.find('/', kind_end + 1);
+  if (ns_end == std::string::npos) return std::nullopt;
+  const size_t name_end = service_id.find('/', ns_end + 1);
+  if (name_end == std::string::npos) return std::nullopt;
+  const std::string_view kind = std::string_view(service_id).substr(0, kind_end);
+  Owner out;
+  if (kind == "Service")
+    out.kind = resources::OwnerKind::service;
+  else if (kind == "LoadBalancer")
+    out.kind = resources::OwnerKind::load_balancer;
+  else
+    return std::nullopt;
+  out.key = {service_id.substr(kind_end + 1, ns_end - kind_end - 1),
+             service_id.substr(ns_end + 1, name_end - ns_end - 1)};
+  return out;
+}
+
+std::vector<ipam::Request> make_requests(const resources::ClusterState& cluster, const state::DesiredState& previous,
+                                         const Options& options) {
+  std::map<Owner, std::vector<net::IpAddress>> programmed;
+  for (const auto& [id, service] : previous.services) {
+    const auto owner = owner_of(id);
+    if (!owner) continue;
+    auto& list = programmed[*owner];
+    for (const net::IpAddress& address : service.addresses) {
+      if (std::ranges::find(list, address) == list.end()) list.push_back(address);
+    }
+  }
+  std::vector<ipam::Request> out;
+  const auto add = [&](ipam::Request request) {
+    if (const auto found = programmed.find(request.owner); found != programmed.end())
+      request.programmed = found->second;
+    out.push_back(std::move(request));
+  };
+  for (const auto& [key, service] : cluster.services) {
+    const bool ours = is_ours(*service, options);
+    if (ours || service->meta.has_finalizer(kCleanupFinalizer)) add(service_request(*service, ours));
+  }
+  for (const auto& [key, lb] : cluster.load_balancers) add(load_balancer_request(*lb));
+  return out;
+}
+
+}  // namespace sluice::planner
