@@ -59,9 +59,11 @@ inline tl::unexpected<Error> fail_errno(int error_number, std::string operation,
     case ENOENT:
     case ENODEV:
     case ESRCH:
+    case EADDRNOTAVAIL:
       kind = ErrorKind::not_found;
       break;
     case EEXIST:
+    case EADDRINUSE:
       kind = ErrorKind::exists;
       break;
     case EBUSY:
@@ -72,6 +74,8 @@ inline tl::unexpected<Error> fail_errno(int error_number, std::string operation,
       break;
     case ENOSPC:
     case ENOMEM:
+    case EMFILE:
+    case ENFILE:
     case E2BIG:
       kind = ErrorKind::exhausted;
       break;

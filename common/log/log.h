@@ -8,9 +8,9 @@
 
 namespace sluice::log {
 
-enum class Format { automatic, text, json };  // automatic: text on a terminal, JSON elsewhere
-
-// `level`: trace, debug, info, warn, error. Writes to stderr. JSON lines carry time (RFC 3339 UTC), level, msg.
+// Sets up spdlog's default logger. `level`: trace, debug, info, warn, error. `format`: text, json, or auto (text on a
+// terminal, JSON elsewhere). Writes to stderr, a line at a time. JSON lines carry time (RFC 3339, UTC, milliseconds),
+// level and msg. Fails (invalid) on another level or format, and changes nothing then.
 Status setup(const std::string& level, const std::string& format);
 
 }  // namespace sluice::log

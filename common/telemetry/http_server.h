@@ -2,6 +2,9 @@
 // time. Boost.Beast stays inside the .cpp.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,13 +19,25 @@ struct HttpReply {
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
 };
+// Called on the server's thread, one at a time; it must not block for long. What it throws becomes a 500.
 using HttpHandler = std::function<HttpReply()>;
+
+struct HttpLimits {
+  size_t connections = 64;               // one more closes the oldest: slow clients cannot keep a probe out
+  size_t header_bytes = 8 * 1024;        // more is answered with 431
+  std::chrono::milliseconds time{5000};  // for a request to arrive whole, and again for its reply to leave
+};
 
 class HttpServer {
  public:
-  // Listens on `address`:`port` (port 0: any) and serves `handlers` (by path) from its own thread until destroyed.
+  // Listens on `address`:`port` (port 0: any) and serves `handlers` (by path, without the query) from its own thread
+  // until destroyed. One request a connection. Fails: invalid (address), exists (port taken), denied, not_found (no
+  // such address here).
   static Result<std::unique_ptr<HttpServer>> start(const std::string& address, uint16_t port,
-                                                   std::map<std::string, HttpHandler> handlers);
+                                                   std::map<std::string, HttpHandler> handlers, HttpLimits limits = {});
+  HttpServer() = default;
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
   virtual ~HttpServer() = default;
   [[nodiscard]] virtual uint16_t port() const = 0;
 };

@@ -10,6 +10,8 @@ class Registry;
 
 namespace sluice::telemetry {
 
+inline constexpr const char* kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
+
 std::shared_ptr<prometheus::Registry> make_registry();
 std::string render(const prometheus::Registry& registry);  // text format 0.0.4
 

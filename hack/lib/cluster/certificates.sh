@@ -37,7 +37,8 @@ client() {
 }
 
 create_certificates() {
-  mkdir -p -m 700 "$PKI"
+  mkdir -p "$PKI"
+  chmod 700 "$PKI"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=$CLUSTER_NAME laboratory" \
     -keyout "$PKI/ca.key" -out "$PKI/ca.crt" 2>/dev/null
   openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$PKI/service-accounts.key" 2>/dev/null

@@ -1,0 +1,224 @@
+#include "common/telemetry/http_server.h"
+
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <boost/beast/http.hpp>
+#include <exception>
+#include <thread>
+#include <utility>
+
+namespace sluice::telemetry {
+
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using Tcp = asio::ip::tcp;
+using Response = http::response<http::string_body>;
+
+constexpr std::chrono::milliseconds kAcceptPause{100};  // after accept failed, e.g. for want of file descriptors
+constexpr std::chrono::milliseconds kLingerTime{1000};  // for the client to close after the reply
+
+Response respond(int status, unsigned version, HttpReply reply, bool head) {
+  Response response{static_cast<http::status>(status), version};
+  response.set(http::field::content_type, reply.content_type);
+  response.set(http::field::cache_control, "no-store");
+  response.keep_alive(false);
+  const size_t size = reply.body.size();
+  if (!head) response.body() = std::move(reply.body);
+  response.content_length(size);
+  return response;
+}
+
+HttpReply plain(int status, std::string text) {
+  return {.status = status, .body = std::move(text)};
+}
+
+Response answer(const http::request<http::empty_body>& request, const std::map<std::string, HttpHandler>& handlers) {
+  const bool head = request.method() == http::verb::head;
+  if (!head && request.method() != http::verb::get) {
+    Response response = respond(405, request.version(), plain(405, "only GET and HEAD\n"), false);
+    response.set(http::field::allow, "GET, HEAD");
+    return response;
+  }
+  const beast::string_view target = request.target();
+  const auto handler = handlers.find(std::string(target.substr(0, target.find('?'))));
+  if (handler == handlers.end()) return respond(404, request.version(), plain(404, "not found\n"), head);
+  try {
+    HttpReply reply = handler->second();
+    const int status = reply.status;
+    return respond(status, request.version(), std::move(reply), head);
+  } catch (const std::exception& exception) {
+    return respond(500, request.version(), plain(500, std::string(exception.what()) + "\n"), head);
+  }
+}
+
+class Server;
+
+// One connection, one request: reads the header, replies, waits a moment for the client to close. Every step has a
+// deadline, at which the connection is closed.
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(Tcp::socket socket, Server& server, uint64_t id);
+  void read();
+  // Forgets the session, which ends what it waits for. More than once does no harm.
+  void end();
+
+ private:
+  void have_request(beast::error_code error);
+  void write(Response response);
+  void linger();
+  void drain();
+
+  beast::tcp_stream stream_;
+  Server& server_;
+  uint64_t id_;
+  beast::flat_buffer buffer_;
+  http::request_parser<http::empty_body> parser_;
+  Response response_;
+  std::array<char, 4096> discarded_{};
+};
+
+class Server final : public HttpServer {
+ public:
+  Server(std::map<std::string, HttpHandler> handlers, HttpLimits limits)
+      : handlers_(std::move(handlers)), limits_(limits), acceptor_(context_), pause_(context_) {}
+  ~Server() override;
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  Status listen(const std::string& address, uint16_t port);
+  [[nodiscard]] uint16_t port() const override { return port_; }
+
+  [[nodiscard]] const std::map<std::string, HttpHandler>& handlers() const { return handlers_; }
+  [[nodiscard]] const HttpLimits& limits() const { return limits_; }
+  void forget(uint64_t id) { sessions_.erase(id); }
+
+ private:
+  void accept();
+  void accepted(beast::error_code error, Tcp::socket socket);
+
+  std::map<std::string, HttpHandler> handlers_;
+  HttpLimits limits_;
+  uint16_t port_ = 0;
+  asio::io_context context_{1};
+  Tcp::acceptor acceptor_;
+  asio::steady_timer pause_;
+  std::map<uint64_t, std::shared_ptr<Session>> sessions_;  // the oldest first
+  uint64_t next_id_ = 0;
+  std::thread thread_;
+};
+
+Session::Session(Tcp::socket socket, Server& server, uint64_t id)
+    : stream_(std::move(socket)), server_(server), id_(id), buffer_(server.limits().header_bytes) {
+  parser_.header_limit(static_cast<uint32_t>(server.limits().header_bytes));
+}
+
+void Session::read() {
+  // One deadline for the whole header: a client that sends a byte now and then is cut as well.
+  stream_.expires_after(server_.limits().time);
+  http::async_read_header(stream_, buffer_, parser_,
+                          [self = shared_from_this()](beast::error_code error, size_t) { self->have_request(error); });
+}
+
+void Session::have_request(beast::error_code error) {
+  if (!error) return write(answer(parser_.get(), server_.handlers()));
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    return write(respond(431, 11, plain(431, "header too large\n"), false));
+  }
+  const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() &&
+                         error != http::error::end_of_stream && error != http::error::partial_message;
+  if (malformed) return write(respond(400, 11, plain(400, error.message() + "\n"), false));
+  end();
+}
+
+void Session::write(Response response) {
+  response_ = std::move(response);
+  stream_.expires_after(server_.limits().time);
+  http::async_write(stream_, response_, [self = shared_from_this()](beast::error_code error, size_t) {
+    error ? self->end() : self->linger();
+  });
+}
+
+// Closing with unread bytes (a request's body) sends a reset, which may take the reply from the client's hands.
+void Session::linger() {
+  beast::error_code ignored;
+  stream_.socket().shutdown(Tcp::socket::shutdown_send, ignored);
+  stream_.expires_after(kLingerTime);
+  drain();
+}
+
+void Session::drain() {
+  stream_.async_read_some(asio::buffer(discarded_), [self = shared_from_this()](beast::error_code error, size_t) {
+    error ? self->end() : self->drain();
+  });
+}
+
+void Session::end() {
+  stream_.close();
+  server_.forget(id_);
+}
+
+Server::~Server() {
+  context_.stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+Status Server::listen(const std::string& address, uint16_t port) {
+  const std::string where = address + " port " + std::to_string(port);
+  beast::error_code error;
+  const auto ip = asio::ip::make_address(address, error);
+  if (error) return fail(ErrorKind::invalid, "listen for HTTP", where, "not an IP address");
+  const Tcp::endpoint endpoint(ip, port);
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(Tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (error) return fail_errno(error.value(), "listen for HTTP", where);
+  port_ = acceptor_.local_endpoint(error).port();
+  accept();
+  thread_ = std::thread([this] { context_.run(); });
+  return {};
+}
+
+void Server::accept() {
+  acceptor_.async_accept([this](beast::error_code error, Tcp::socket socket) { accepted(error, std::move(socket)); });
+}
+
+void Server::accepted(beast::error_code error, Tcp::socket socket) {
+  if (error == asio::error::operation_aborted) return;
+  if (error) {
+    // Out of descriptors or memory: trying again at once would spin.
+    pause_.expires_after(kAcceptPause);
+    pause_.async_wait([this](beast::error_code aborted) {
+      if (!aborted) accept();
+    });
+    return;
+  }
+  if (sessions_.size() >= limits_.connections) {
+    const auto oldest = sessions_.begin()->second;
+    oldest->end();
+  }
+  const uint64_t id = next_id_++;
+  const auto session = std::make_shared<Session>(std::move(socket), *this, id);
+  sessions_.emplace(id, session);
+  session->read();
+  accept();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& address, uint16_t port,
+                                                      std::map<std::string, HttpHandler> handlers, HttpLimits limits) {
+  auto server = std::make_unique<Server>(std::move(handlers), limits);
+  if (Status listening = server->listen(address, port); !listening) return tl::unexpected(listening.error());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+}  // namespace sluice::telemetry
