@@ -1,0 +1,488 @@
+#include "node-agent/program/programmer.h"
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace sluice::agent::program {
+namespace {
+
+using dataplane::ServiceFailure;
+
+constexpr const char* kTableFull = "TableFull";
+constexpr const char* kNotSupported = "NotSupported";
+constexpr const char* kUnreachable = "Unreachable";
+
+// How ways differ from those before.
+struct WayChange {
+  bool any = false;
+  bool all = false;                     // every record is to be looked at
+  std::unordered_set<uint32_t> others;  // IPv4 addresses whose way is another, network order
+  std::unordered_set<uint32_t>
+      moved;  // of those, such that have come to this machine or left it: their records become others
+};
+
+WayChange compare(const Ways& before, const Ways& now) {
+  WayChange change;
+  change.any = before.interface_macs != now.interface_macs;
+  change.all = change.any;
+  const auto note = [&change](const net::IpAddress& address, bool moved) {
+    change.any = true;
+    if (address.is_ipv4()) {
+      change.others.insert(address.ipv4());
+      if (moved) {
+        change.moved.insert(address.ipv4());
+      }
+    }
+  };
+  auto old_way = before.next_hops.begin();
+  auto new_way = now.next_hops.begin();
+  while (old_way != before.next_hops.end() || new_way != now.next_hops.end()) {
+    if (new_way == now.next_hops.end() || (old_way != before.next_hops.end() && old_way->first < new_way->first)) {
+      note(old_way->first, old_way->second.local);
+      ++old_way;
+    } else if (old_way == before.next_hops.end() || new_way->first < old_way->first) {
+      note(new_way->first, new_way->second.local);
+      ++new_way;
+    } else {
+      if (old_way->second != new_way->second) {
+        note(new_way->first, old_way->second.local != new_way->second.local);
+      }
+      ++old_way;
+      ++new_way;
+    }
+  }
+  return change;
+}
+
+uint64_t nat_ports_word(NatPorts ports) {
+  sluice_config config{};
+  config.nat_port_first = ports.first;
+  config.nat_port_last = ports.last;
+  uint64_t word = 0;
+  std::memcpy(&word, &config.nat_port_first, sizeof word);
+  return word;
+}
+
+}  // namespace
+
+struct Programmer::Work {
+  const ImageView& image;
+  const Services& services;
+  const Ways& ways;
+  WayChange way_change;
+  Plan plan;
+  std::map<std::string, const state::Service*> wanted;  // those that this node can do
+  std::map<std::string, ServiceChange> changes;
+  std::set<std::string> rejected;  // want of room: stay as they are
+  KeyTable::Keys keys;             // as they shall be
+  std::optional<KeyTable::Change> key_change;
+  std::set<std::string> touched;
+  bool short_of_room = false;
+
+  NextHopWord next_hop(EgressTable& egress) {
+    return [this, &egress](uint32_t address) { return egress.word_for(address, plan.writes); };
+  }
+};
+
+Programmer::Programmer(const Sizes& sizes, NatPorts ports)
+    : sizes_(sizes), ports_(ports), keys_(sizes.service_keys), arenas_(sizes), ids_(sizes.services) {}
+
+Plan Programmer::plan(const ImageView& image, const state::DesiredState& desired, const std::string& node,
+                      const Ways& ways) {
+  if (node != node_) {
+    for (auto& [id, service] : programmed_) {
+      service.settled = false;
+    }
+    node_ = node;
+  }
+  flow_hash_key_ = desired.flow_hash_key;
+  Plan plan = run(image, desired.services, ways);
+  for (const auto& [id, service] : desired.services) {
+    auto [known, added] = desired_.try_emplace(id, service);
+    if (!added && known->second != service) {
+      known->second = service;
+    }
+  }
+  std::erase_if(desired_, [&desired](const auto& entry) { return !desired.services.contains(entry.first); });
+  return plan;
+}
+
+Plan Programmer::plan_ways(const ImageView& image, const Ways& ways) {
+  return run(image, desired_, ways);
+}
+
+Plan Programmer::run(const ImageView& image, const Services& services, const Ways& ways) {
+  Work work{image, services, ways};
+  work.way_change = compare(ways_, ways);
+  work.way_change.all = work.way_change.all || ways_incomplete_;
+  egress_.start(ways, work.plan.writes);
+  store_settings(work);
+  take_out_damaged(work);
+  select(work);
+  claim(work);
+  plan_changes(work);
+  admit_keys(work);
+  make_changes(work);
+  refresh_ways(work);
+  change_keys(work);
+  remove_unwanted(work);
+  retain_egress();
+  ways_incomplete_ = egress_.ran_out();
+  if (work.way_change.any) {
+    ways_ = ways;
+  }
+  report_ways(work);
+  work.plan.touched.services.assign(work.touched.begin(), work.touched.end());
+  work.plan.retry_after_grace = (work.short_of_room && awaits_grace()) || (egress_.ran_out() && egress_.awaits_grace());
+  return std::move(work.plan);
+}
+
+void Programmer::store_settings(Work& work) const {
+  const sluice_config& config = *work.image.config;
+  for (uint32_t i = 0; i < flow_hash_key_.size(); ++i) {
+    if (config.flow_hash_key[i] != flow_hash_key_.at(i)) {
+      work.plan.writes.store(MapId::config, offsetof(sluice_config, flow_hash_key) / 8 + i, flow_hash_key_.at(i));
+    }
+  }
+  uint64_t there = 0;
+  std::memcpy(&there, &config.nat_port_first, sizeof there);
+  if (there != nat_ports_word(ports_)) {
+    work.plan.writes.store(MapId::config, offsetof(sluice_config, nat_port_first) / 8, nat_ports_word(ports_));
+  }
+}
+
+// What a damaged table word leads to is not reserved, so it must lead there no longer before others are put there.
+void Programmer::take_out_damaged(Work& work) {
+  const auto take_out = [&work](Programmed& service) {
+    if (service.damaged) {
+      work.plan.writes.store(MapId::services, service.index * element_words(MapId::services), 0, true);
+      service.table = 0;
+      service.damaged = false;
+    }
+  };
+  for (auto& [id, service] : programmed_) {
+    take_out(service);
+  }
+  std::for_each(unclaimed_.begin(), unclaimed_.end(), take_out);
+}
+
+void Programmer::select(Work& work) const {
+  std::unordered_map<uint64_t, const std::string*> owners;
+  for (const auto& [id, service] : work.services) {
+    if (const auto reason = not_supported(service)) {
+      work.plan.failures.push_back(ServiceFailure{id, kNotSupported, *reason});
+      continue;
+    }
+    const auto keys = keys_of(service);
+    if (keys.empty()) {
+      continue;  // nothing could lead to it
+    }
+    const auto taken = std::find_if(keys.begin(), keys.end(), [&](uint64_t key) { return owners.contains(key); });
+    if (taken != keys.end()) {
+      work.plan.failures.push_back(
+          ServiceFailure{id, kNotSupported, key_text(*taken) + " belongs to " + *owners[*taken] + " already"});
+      continue;
+    }
+    for (const uint64_t key : keys) {
+      owners[key] = &id;
+    }
+    work.wanted[id] = &service;
+  }
+}
+
+// Gives what decode() has found to the service that has one of its keys.
+void Programmer::claim(Work& work) {
+  if (unclaimed_.empty()) {
+    return;
+  }
+  std::unordered_map<uint32_t, size_t> by_index;
+  for (size_t i = 0; i < unclaimed_.size(); ++i) {
+    by_index[unclaimed_[i].index] = i;
+  }
+  std::vector<bool> claimed(unclaimed_.size());
+  for (const auto& [id, service] : work.wanted) {
+    for (const uint64_t key : keys_of(*service)) {
+      const auto index = keys_.find(key);
+      const auto found = index ? by_index.find(*index) : by_index.end();
+      if (found != by_index.end() && !claimed[found->second] && !programmed_.contains(id)) {
+        claimed[found->second] = true;
+        ids_[*index] = id;
+        programmed_.emplace(id, std::move(unclaimed_[found->second]));
+        break;
+      }
+    }
+  }
+  std::vector<Programmed> rest;
+  for (size_t i = 0; i < unclaimed_.size(); ++i) {
+    if (!claimed[i]) {
+      rest.push_back(std::move(unclaimed_[i]));
+    }
+  }
+  unclaimed_ = std::move(rest);
+}
+
+bool Programmer::unchanged(const Work& work, const state::Service& service) const {
+  const auto programmed = programmed_.find(service.id);
+  const auto before = desired_.find(service.id);
+  if (programmed == programmed_.end() || !programmed->second.settled || before == desired_.end() ||
+      (&before->second != &service && before->second != service)) {
+    return false;
+  }
+  const auto& moved = work.way_change.moved;
+  return moved.empty() || std::none_of(service.backends.begin(), service.backends.end(), [&moved](const auto& backend) {
+           return moved.contains(backend.address.ipv4());
+         });
+}
+
+void Programmer::plan_changes(Work& work) {
+  for (const auto& [id, service] : work.wanted) {
+    if (unchanged(work, *service)) {
+      continue;
+    }
+    const auto projection = project(*service, node_, work.ways);
+    const auto before = programmed_.find(id);
+    if (!projection) {
+      work.plan.failures.push_back(ServiceFailure{id, kNotSupported, projection.error().reason});
+      if (before != programmed_.end()) {
+        before->second.settled = false;
+      }
+      work.rejected.insert(id);
+      continue;
+    }
+    ServiceChange change = plan_service(*projection, before == programmed_.end() ? nullptr : &before->second,
+                                        work.image, arenas_, work.next_hop(egress_));
+    if (change.exhausted != nullptr) {
+      reject(work, id, change.exhausted);
+    } else {
+      work.changes.emplace(id, std::move(change));
+    }
+  }
+}
+
+void Programmer::reject(Work& work, const std::string& id, const std::string& what) {
+  const auto change = work.changes.find(id);
+  if (change != work.changes.end()) {
+    give_up(change->second, arenas_);
+    work.changes.erase(change);
+  }
+  const auto before = programmed_.find(id);
+  if (before != programmed_.end()) {
+    before->second.settled = false;
+  }
+  work.rejected.insert(id);
+  work.short_of_room = true;
+  work.plan.failures.push_back(ServiceFailure{
+      id, kTableFull,
+      "the map " + what + " is full; " + (before == programmed_.end() ? "not programmed" : "left as it was")});
+}
+
+KeyTable::Keys Programmer::wanted_keys(const Work& work) const {
+  KeyTable::Keys keys;
+  for (const auto& [id, service] : work.wanted) {
+    const auto change = work.changes.find(id);
+    const auto before = programmed_.find(id);
+    if (work.rejected.contains(id)) {
+      continue;
+    }
+    const Programmed& stands = change != work.changes.end() ? change->second.next : before->second;
+    for (const uint64_t key : stands.keys) {
+      keys[key] = stands.index;
+    }
+  }
+  // Those without room keep what they had, where no other has it now.
+  for (const auto& id : work.rejected) {
+    const auto before = programmed_.find(id);
+    if (before != programmed_.end()) {
+      for (const uint64_t key : before->second.keys) {
+        keys.try_emplace(key, before->second.index);
+      }
+    }
+  }
+  return keys;
+}
+
+void Programmer::reject_new_keys(Work& work) {
+  std::vector<std::string> ids;
+  for (const auto& [id, change] : work.changes) {
+    if (std::any_of(change.next.keys.begin(), change.next.keys.end(),
+                    [this](uint64_t key) { return !keys_.find(key); })) {
+      ids.push_back(id);
+    }
+  }
+  for (const auto& id : ids) {
+    reject(work, id, map_name(MapId::service_keys));
+  }
+}
+
+// Settles which keys there will be. Services whose new keys find no room are rejected before anything of them is
+// written.
+void Programmer::admit_keys(Work& work) {
+  size_t count = 0;
+  for (const auto& [key, index] : wanted_keys(work)) {
+    count += keys_.find(key) ? 1U : 0U;
+  }
+  std::vector<std::string> too_many;
+  for (const auto& [id, change] : work.changes) {
+    const auto added = static_cast<size_t>(std::count_if(change.next.keys.begin(), change.next.keys.end(),
+                                                         [this](uint64_t key) { return !keys_.find(key); }));
+    if (added != 0 && count + added > keys_.max_keys()) {
+      too_many.push_back(id);
+    } else {
+      count += added;
+    }
+  }
+  for (const auto& id : too_many) {
+    reject(work, id, map_name(MapId::service_keys));
+  }
+  work.keys = wanted_keys(work);
+  KeyTable::Change change = keys_.prepare(work.keys);
+  if (change.room != KeyTable::Room::fits) {
+    reject_new_keys(work);
+    work.keys = wanted_keys(work);
+    change = keys_.prepare(work.keys);
+  }
+  if (change.room == KeyTable::Room::fits) {
+    work.key_change = std::move(change);
+  }
+}
+
+void Programmer::make_changes(Work& work) {
+  for (auto& [id, change] : work.changes) {
+    const size_t before = work.plan.writes.writes().size();
+    make(change, arenas_, work.plan.writes);
+    if (work.plan.writes.writes().size() != before || !change.before || change.before->keys != change.next.keys) {
+      work.touched.insert(id);
+    }
+    ids_[change.next.index] = id;
+    programmed_[id] = std::move(change.next);
+  }
+}
+
+void Programmer::refresh_ways(Work& work) {
+  const WayChange& change = work.way_change;
+  if (!change.all && change.others.empty()) {
+    return;
+  }
+  const NextHopWord next_hop = work.next_hop(egress_);
+  for (auto& [id, service] : programmed_) {
+    const auto concerns = [&change](const Record& record) {
+      return change.all || change.others.contains(record.identity.address);
+    };
+    if (work.wanted.contains(id) && refresh_next_hops(service, concerns, next_hop, work.plan.writes)) {
+      work.touched.insert(id);
+    }
+  }
+}
+
+void Programmer::change_keys(Work& work) {
+  if (!work.key_change) {
+    return;
+  }
+  for (const auto& [key, position] : keys_.positions()) {
+    if (!work.keys.contains(key)) {
+      work.plan.touched.removed_keys.push_back(key);
+    }
+  }
+  keys_.commit(work.keys, std::move(*work.key_change), work.plan.writes);
+  for (const auto& id : work.rejected) {
+    const auto service = programmed_.find(id);
+    if (service != programmed_.end()) {
+      std::erase_if(service->second.keys, [&](uint64_t key) { return keys_.find(key) != service->second.index; });
+    }
+  }
+}
+
+void Programmer::remove_unwanted(Work& work) {
+  if (!work.key_change) {
+    return;
+  }
+  for (auto service = programmed_.begin(); service != programmed_.end();) {
+    if (work.wanted.contains(service->first)) {
+      ++service;
+      continue;
+    }
+    ids_[service->second.index].clear();
+    remove(service->second, arenas_);
+    service = programmed_.erase(service);
+  }
+  for (const Programmed& service : unclaimed_) {
+    remove(service, arenas_);
+  }
+  unclaimed_.clear();
+}
+
+void Programmer::retain_egress() {
+  std::set<uint32_t> used;
+  for (const auto& [id, service] : programmed_) {
+    for (const Record& record : service.records) {
+      if (record.state == Record::State::used && record.next_hop != 0) {
+        used.insert(SLUICE_NEXT_HOP_EGRESS(record.next_hop));
+      }
+    }
+  }
+  egress_.retain(used);
+}
+
+// Services stand in the maps without a way to some backend too; whoever asked for them wants to know.
+void Programmer::report_ways(Work& work) const {
+  for (const auto& [id, service] : programmed_) {
+    std::unordered_set<uint32_t> unresolved;
+    for (const Record& record : service.records) {
+      if (record.state == Record::State::used && record.identity.forwarding == SLUICE_FORWARD_NAT &&
+          record.next_hop == 0) {
+        unresolved.insert(record.identity.address);
+      }
+    }
+    const auto wanted = unresolved.empty() ? work.wanted.end() : work.wanted.find(id);
+    if (wanted == work.wanted.end()) {
+      continue;
+    }
+    std::set<net::IpAddress> addresses;
+    bool ran_out = false;
+    for (const auto& backend : wanted->second->backends) {
+      if (backend.left == 0 && backend.address.is_ipv4() && unresolved.contains(backend.address.ipv4())) {
+        addresses.insert(backend.address);
+        ran_out = ran_out || egress_.ran_out(backend.address.ipv4());
+      }
+    }
+    if (addresses.empty()) {
+      continue;
+    }
+    std::string message =
+        ran_out ? "no room for the interface or source address that leads to " : "no way is known (yet) to ";
+    message += addresses.begin()->to_string();
+    if (addresses.size() > 1) {
+      message += " and " + std::to_string(addresses.size() - 1) + " more";
+    }
+    work.plan.failures.push_back(ServiceFailure{id, ran_out ? kTableFull : kUnreachable, message});
+  }
+}
+
+void Programmer::grace_over() {
+  keys_.grace_over();
+  arenas_.grace_over();
+  egress_.grace_over();
+  for (auto& [id, service] : programmed_) {
+    for (Record& record : service.records) {
+      if (record.state == Record::State::retired) {
+        record = Record{};
+      }
+    }
+  }
+}
+
+bool Programmer::awaits_grace() const {
+  return keys_.awaits_grace() || arenas_.awaits_grace() || egress_.awaits_grace() ||
+         std::any_of(programmed_.begin(), programmed_.end(), [](const auto& entry) {
+           return std::any_of(entry.second.records.begin(), entry.second.records.end(),
+                              [](const Record& record) { return record.state == Record::State::retired; });
+         });
+}
+
+const std::string* Programmer::id_at(uint32_t index) const {
+  return index < ids_.size() && !ids_[index].empty() ? &ids_[index] : nullptr;
+}
+
+}  // namespace sluice::agent::program

@@ -1,0 +1,134 @@
+// Desired states to program, by hand and at random, and a kernel made of vectors to program them into.
+#pragma once
+
+#include <gtest/gtest.h>
+// gtest first
+#include <rapidcheck.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/program/programmer.h"
+#include "tests/unit/program/reference_reader.h"
+
+namespace sluice::agent::program::testing {
+
+inline net::IpAddress ip(const std::string& text) {
+  return net::IpAddress::parse(text).value();
+}
+
+inline const std::string kNode = "node0";
+
+// One backend address for each number: 10.1.0.N.
+inline net::IpAddress backend_ip(uint32_t n) {
+  return ip("10.1.0." + std::to_string(n));
+}
+inline net::IpAddress service_ip(uint32_t n) {
+  return ip("192.0.2." + std::to_string(n));
+}
+
+inline state::Backend backend(uint32_t n, state::Revision joined = 0, state::Revision left = 0) {
+  state::Backend backend;
+  backend.address = backend_ip(n);
+  backend.port = 8080;
+  backend.node = "node" + std::to_string(n % 4);
+  backend.joined = joined;
+  backend.left = left;
+  return backend;
+}
+
+inline state::Service service(const std::string& id, const std::vector<uint32_t>& addresses,
+                              const std::vector<state::Backend>& backends, uint8_t log2 = 4) {
+  state::Service service;
+  service.id = id;
+  for (const uint32_t n : addresses) {
+    service.addresses.push_back(service_ip(n));
+  }
+  service.port = 80;
+  service.groups = {{"all", 1}};
+  service.backends = backends;
+  service.sizes = {{0, log2}};
+  return service;
+}
+
+inline state::DesiredState desired(const std::vector<state::Service>& services) {
+  state::DesiredState desired;
+  desired.cluster_id = "test";
+  desired.flow_hash_key = {11, 12};
+  for (const auto& service : services) {
+    desired.services[service.id] = service;
+  }
+  return desired;
+}
+
+inline dataplane::NextHop via(uint32_t ifindex, uint8_t mac, const std::string& source) {
+  return dataplane::NextHop{false, ifindex, {2, 0, 0, 0, 0, mac}, ip(source)};
+}
+
+// Ways to backends 0..31, all by interface 2.
+inline Ways ways() {
+  Ways ways;
+  ways.interface_macs = {{2, {2, 2, 2, 2, 2, 2}}, {3, {3, 3, 3, 3, 3, 3}}, {4, {4, 4, 4, 4, 4, 4}}};
+  for (uint32_t n = 0; n < 32; ++n) {
+    ways.next_hops[backend_ip(n)] = via(2, static_cast<uint8_t>(n), "10.0.0.1");
+  }
+  return ways;
+}
+
+inline uint64_t key_of(const state::Service& service, size_t address = 0) {
+  return sluice_key_ipv4(service.addresses.at(address).ipv4(), __builtin_bswap16(service.port),
+                         static_cast<uint8_t>(service.protocol));
+}
+
+inline Sizes small_sizes() {
+  Sizes sizes;
+  sizes.service_keys = 256;
+  sizes.services = 16;
+  sizes.slots = 4096;
+  sizes.backends = 128;
+  return sizes;
+}
+
+// What readers shall find under each key of a desired state on this node, by common/maglev alone.
+std::map<uint64_t, Found> expected(const state::DesiredState& desired, const Ways& ways);
+
+// Maps in memory with the programmer that fills them.
+class Kernel {
+ public:
+  explicit Kernel(const Sizes& sizes = small_sizes()) : sizes_(sizes), image_(sizes), programmer_(sizes, NatPorts{}) {}
+
+  // Plans and makes every store.
+  Plan program(const state::DesiredState& desired, const Ways& ways);
+  // As an agent does: again after a grace period where that helps.
+  Plan program_to_the_end(const state::DesiredState& desired, const Ways& ways);
+  // A restart of the agent: only the maps are left.
+  void restart() { programmer_ = Programmer::decode(sizes_, NatPorts{}, image_.view()); }
+  // Makes the first `count` 64-bit stores of a plan; returns how many there were in all.
+  size_t make_stores(const Plan& plan, size_t count = SIZE_MAX);
+
+  [[nodiscard]] std::optional<Found> read(uint64_t key) const { return read_service(image_.view(), key); }
+
+  Sizes sizes_;
+  Image image_;
+  Programmer programmer_;
+};
+
+// Calls `after_each` after every single 64-bit store of a plan.
+template <typename AfterEach>
+void step_through(const Plan& plan, Image& image, AfterEach after_each) {
+  for (const Write& write : plan.writes.writes()) {
+    for (uint32_t i = 0; i < write.count; ++i) {
+      apply(Write{write.map, write.ordered, write.word + i, 1, 0}, plan.writes.values(write).subspan(i, 1),
+            image.data(write.map));
+      after_each();
+    }
+  }
+}
+
+// A desired state of few services on few addresses and backends, so that random ones differ in few places. All valid.
+state::DesiredState random_desired();
+Ways random_ways();
+
+}  // namespace sluice::agent::program::testing
