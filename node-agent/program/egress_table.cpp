@@ -6,10 +6,13 @@
 namespace sluice::agent::program {
 namespace {
 
-// The six bytes as they lie in memory, as one word of the map.
-uint64_t mac_word(const dataplane::Mac& mac) {
+// The second word of an entry.
+uint64_t device_word(const Interface& interface) {
+  sluice_egress entry{};
+  std::copy(interface.mac.begin(), interface.mac.end(), std::begin(entry.mac));
+  entry.mtu = interface.mtu;
   uint64_t word = 0;
-  std::memcpy(&word, mac.data(), mac.size());
+  std::memcpy(&word, entry.mac, sizeof word);
   return word;
 }
 
@@ -39,7 +42,7 @@ const dataplane::NextHop* usable_way(const Ways& ways, uint32_t address) {
   }
   const dataplane::NextHop& way = found->second;
   const bool usable = !way.local && way.ifindex != 0 && way.source.is_ipv4() && way.source.ipv4() != 0 &&
-                      ways.interface_macs.contains(way.ifindex);
+                      ways.interfaces.contains(way.ifindex);
   return usable ? &way : nullptr;
 }
 
@@ -52,9 +55,9 @@ EgressTable EgressTable::decode(const ImageView& image, const std::set<uint32_t>
       continue;
     }
     const sluice_egress& entry = image.egress[index];
-    uint64_t mac = 0;
-    std::memcpy(&mac, entry.mac, sizeof entry.mac + sizeof entry.pad);
-    table.entries_.at(index) = Entry{entry.ifindex, entry.source, mac, State::used};
+    uint64_t device = 0;
+    std::memcpy(&device, entry.mac, sizeof device);
+    table.entries_.at(index) = Entry{entry.ifindex, entry.source, device, State::used};
   }
   std::copy(std::begin(image.config->nat_sources), std::end(image.config->nat_sources), table.sources_.begin());
   return table;
@@ -66,10 +69,11 @@ void EgressTable::start(const Ways& ways, WriteList& writes) {
   refused_.clear();
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
     Entry& entry = entries_.at(index);
-    const auto mac = ways.interface_macs.find(entry.ifindex);
-    if (entry.state == State::used && mac != ways.interface_macs.end() && mac_word(mac->second) != entry.mac) {
-      entry.mac = mac_word(mac->second);
-      writes.store(MapId::egress, index * element_words(MapId::egress) + 1, entry.mac);
+    const auto interface = ways.interfaces.find(entry.ifindex);
+    if (entry.state == State::used && interface != ways.interfaces.end() &&
+        device_word(interface->second) != entry.device) {
+      entry.device = device_word(interface->second);
+      writes.store(MapId::egress, index * element_words(MapId::egress) + 1, entry.device);
     }
   }
 }
@@ -101,16 +105,16 @@ uint64_t EgressTable::make_word(const dataplane::NextHop& way, uint32_t address,
     refused_.insert(address);
     return 0;
   }
-  const uint64_t mac = mac_word(ways_->interface_macs.at(way.ifindex));
+  const uint64_t device = device_word(ways_->interfaces.at(way.ifindex));
   const uint32_t index = chosen != 0 ? chosen : free;
   Entry& entry = entries_.at(index);
-  if (chosen == 0 || entry.mac != mac) {
-    writes.store(MapId::egress, index * element_words(MapId::egress) + 1, mac);
+  if (chosen == 0 || entry.device != device) {
+    writes.store(MapId::egress, index * element_words(MapId::egress) + 1, device);
   }
   if (chosen == 0) {
     writes.store(MapId::egress, index * element_words(MapId::egress), interface_word(way.ifindex, source), true);
   }
-  entry = Entry{way.ifindex, source, mac, State::used};
+  entry = Entry{way.ifindex, source, device, State::used};
   return SLUICE_NEXT_HOP_WORD(index, mac48(way.mac));
 }
 
@@ -171,8 +175,10 @@ bool EgressTable::leads(const ImageView& image, uint64_t word, uint32_t address,
   }
   const sluice_egress& entry = image.egress[index];
   const uint32_t source = way->source.ipv4();
+  uint64_t device = 0;
+  std::memcpy(&device, entry.mac, sizeof device);
   return entry.ifindex == way->ifindex && entry.source == source &&
-         std::memcmp(entry.mac, ways.interface_macs.at(way->ifindex).data(), sizeof entry.mac) == 0 &&
+         device == device_word(ways.interfaces.at(way->ifindex)) &&
          std::find(std::begin(image.config->nat_sources), std::end(image.config->nat_sources), source) !=
              std::end(image.config->nat_sources);
 }

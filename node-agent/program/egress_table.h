@@ -17,8 +17,8 @@ class EgressTable {
   // Entries that a word in `used` names, where they hold an interface; the source addresses that the configuration has.
   static EgressTable decode(const ImageView& image, const std::set<uint32_t>& used);
 
-  // Follows changed MACs of interfaces in use, and forgets what word_for() has answered for other ways. `ways` must
-  // live until the last word_for().
+  // Follows changed MACs and MTUs of interfaces in use, and forgets what word_for() has answered for other ways. `ways`
+  // must live until the last word_for().
   void start(const Ways& ways, WriteList& writes);
   // The next-hop word for a backend address (network order) by the ways given to start(); 0 where the way is not known,
   // or no entry is left for it. Takes an entry where a new one is needed and appends its stores.
@@ -40,7 +40,7 @@ class EgressTable {
   struct Entry {
     uint32_t ifindex = 0;
     uint32_t source = 0;  // network order
-    uint64_t mac = 0;     // as the word that stands in the map
+    uint64_t device = 0;  // MAC and MTU, as the word that stands in the map
     State state = State::free;
   };
   uint64_t make_word(const dataplane::NextHop& way, uint32_t address, WriteList& writes);

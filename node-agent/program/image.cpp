@@ -9,7 +9,7 @@ static_assert(sizeof(sluice_service_key_entry) == 16 && offsetof(sluice_service_
 static_assert(sizeof(sluice_service) == 16 && offsetof(sluice_service, flags) == 8);
 static_assert(sizeof(sluice_backend) == 32 && offsetof(sluice_backend, address) == 8 &&
               offsetof(sluice_backend, service) == 16);
-static_assert(sizeof(sluice_egress) == 16 && offsetof(sluice_egress, mac) == 8);
+static_assert(sizeof(sluice_egress) == 16 && offsetof(sluice_egress, mac) == 8 && offsetof(sluice_egress, mtu) == 14);
 static_assert(sizeof(sluice_config) == 48 && offsetof(sluice_config, nat_sources) == 24 &&
               offsetof(sluice_config, nat_port_first) == 40);
 

@@ -237,8 +237,8 @@ void KeyTable::commit(const Keys& wanted, Change change, WriteList& writes) {
   }
 }
 
-// Turns empty entries before a key's place into tombstones: entries that were left too lately to be taken, and that would end
-// the search for it.
+// Turns empty entries before a key's place into tombstones: entries that were left too lately to be taken, and that
+// would end the search for it.
 void KeyTable::bridge(const Placed& placed, WriteList& writes) {
   const uint32_t mask = size() - 1;
   for (uint32_t position = sluice_service_hash(placed.key, seed_) & mask; position != placed.position;

@@ -25,7 +25,7 @@ struct WayChange {
 
 WayChange compare(const Ways& before, const Ways& now) {
   WayChange change;
-  change.any = before.interface_macs != now.interface_macs;
+  change.any = before.interfaces != now.interfaces;
   change.all = change.any;
   const auto note = [&change](const net::IpAddress& address, bool moved) {
     change.any = true;

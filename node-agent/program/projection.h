@@ -14,10 +14,17 @@
 
 namespace sluice::agent::program {
 
+// An interface that packets leave by.
+struct Interface {
+  dataplane::Mac mac{};
+  uint16_t mtu = 0;  // bytes of IP packet; 0: not checked
+  friend bool operator==(const Interface&, const Interface&) = default;
+};
+
 // Which ways packets take from this node.
 struct Ways {
-  dataplane::NextHops next_hops;                      // by backend address
-  std::map<uint32_t, dataplane::Mac> interface_macs;  // by ifindex: the source of frames that leave there
+  dataplane::NextHops next_hops;             // by backend address
+  std::map<uint32_t, Interface> interfaces;  // by ifindex
   friend bool operator==(const Ways&, const Ways&) = default;
 };
 

@@ -27,7 +27,7 @@ struct Scene {
 
 Scene make_scene(uint32_t services) {
   Scene scene;
-  scene.ways.interface_macs[2] = {2, 0, 0, 0, 0, 1};
+  scene.ways.interfaces[2] = {{2, 0, 0, 0, 0, 1}, 1500};
   scene.desired.flow_hash_key = {1, 2};
   for (uint32_t s = 0; s < services; ++s) {
     state::Service service;

@@ -187,12 +187,12 @@ TEST(Programmer, AnEgressEntryStandsForAnInterfaceAndASource) {
   }
 }
 
-TEST(Programmer, AnInterfacesNewMacIsOneStore) {
+TEST(Programmer, AnInterfacesNewMacAndMtuAreOneStore) {
   Kernel kernel;
   const auto state = desired({service("web", {1}, {backend(1), backend(2)})});
   kernel.program(state, ways());
   Ways now = ways();
-  now.interface_macs[2] = {1, 1, 1, 1, 1, 1};
+  now.interfaces[2] = {{1, 1, 1, 1, 1, 1}, 1400};
   const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
   EXPECT_EQ(plan.writes.writes().size(), 1U);
   kernel.make_stores(plan);

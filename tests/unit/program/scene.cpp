@@ -144,7 +144,7 @@ Ways random_ways() {
     }
   }
   if (*rc::gen::inRange(0, 4) == 0) {
-    made.interface_macs[2][5] = 99;
+    made.interfaces[2].mac[5] = 99;
   }
   return made;
 }

@@ -70,7 +70,7 @@ inline dataplane::NextHop via(uint32_t ifindex, uint8_t mac, const std::string& 
 // Ways to backends 0..31, all by interface 2.
 inline Ways ways() {
   Ways ways;
-  ways.interface_macs = {{2, {2, 2, 2, 2, 2, 2}}, {3, {3, 3, 3, 3, 3, 3}}, {4, {4, 4, 4, 4, 4, 4}}};
+  ways.interfaces = {{2, {{2, 2, 2, 2, 2, 2}, 1500}}, {3, {{3, 3, 3, 3, 3, 3}, 1500}}, {4, {{4, 4, 4, 4, 4, 4}, 9000}}};
   for (uint32_t n = 0; n < 32; ++n) {
     ways.next_hops[backend_ip(n)] = via(2, static_cast<uint8_t>(n), "10.0.0.1");
   }
