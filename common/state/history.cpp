@@ -100,6 +100,9 @@ Service evolve(const Service* previous, Service wanted, Revision revision) {
   drop_unused_groups(next);
   const std::vector<Revision> changes = maglev::boundaries(next);
   if (changes.size() > kMaxBoundaries) next = forget(std::move(next), changes[kMaxBoundaries]);
+  for (size_t kept = kMaxBoundaries; next.backends.size() > kMaxBackends && kept > 0; --kept) {
+    if (kept - 1 < changes.size()) next = forget(std::move(next), changes[kept - 1]);
+  }
   return next;
 }
 

@@ -16,7 +16,8 @@ namespace sluice::state {
 // - The members of a service without previous are there since ever: it has no history.
 // - The table grows as soon as its members want a larger one and shrinks when twice as many would do with a smaller
 // one.
-// - Groups without any stay are not listed; at most kMaxBoundaries boundaries are kept.
+// - Groups without any stay are not listed; at most kMaxBoundaries boundaries are kept, and no more
+//   than leave room for kMaxBackends stays.
 //
 // Where nothing changed, the outcome equals `previous`.
 Service evolve(const Service* previous, Service wanted, Revision revision);

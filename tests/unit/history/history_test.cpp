@@ -186,6 +186,19 @@ TEST(Evolve, OldestBoundaryIsForgottenBeyondTheBound) {
   EXPECT_LE(now.backends.size(), 20 + kMaxBoundaries / 2 + 1);
 }
 
+TEST(Evolve, OldestStaysAreForgottenWhereThereAreTooMany) {
+  // Each revision replaces 20,000 members by others.
+  const auto generation = [](int number) {
+    std::vector<Backend> all;
+    for (int i = 0; i < 20'000; ++i) all.push_back(member(i, 0, static_cast<uint16_t>(8000 + number)));
+    return service({{"web", 1}}, all);
+  };
+  Service now = evolve(nullptr, generation(1), 1);
+  for (int number = 2; number <= 5; ++number) now = evolve(&now, generation(number), static_cast<Revision>(number));
+  EXPECT_EQ(now.backends.size(), 60'000U);
+  EXPECT_EQ(maglev::boundaries(now), (std::vector<Revision>{5, 4}));
+}
+
 TEST(Forget, ForgettingAllLeavesThePresentOnly) {
   const std::vector<Backend> both = {member(0, 0), member(1, 1)};
   Service now = evolve(nullptr, service({{"v1", 1}, {"v2", 1}}, both), 1);
