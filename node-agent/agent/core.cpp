@@ -187,6 +187,12 @@ void Core::attach_if_changed() {
 
 Status Core::attach(const ChosenInterfaces& chosen) {
   auto attached = dataplane_->attach(chosen.requests);
+  for (auto other = chosen; !attached;) {
+    const auto generic = fall_back(other, attached.error());
+    if (!generic) break;
+    other = *generic;
+    attached = dataplane_->attach(other.requests);
+  }
   if (!attached) {
     troubles_.attach = attached.error();
     return tl::unexpected(attached.error());
@@ -201,6 +207,7 @@ Status Core::attach(const ChosenInterfaces& chosen) {
 }
 
 void Core::on_network() {
+  if (watcher_ == nullptr) return;
   const auto links_before = network_.view.links;
   take_network(std::chrono::milliseconds(0));
   if (!memory_.state || !dataplane_ || !programmed_) {

@@ -25,7 +25,7 @@ namespace sluice::agent {
 struct CoreOptions {
   std::string node;
   std::vector<config::Interface> interfaces;  // empty: the devices of the default routes
-  dataplane::AttachMode mode = dataplane::AttachMode::native;
+  config::InterfaceMode mode = config::InterfaceMode::native;
   std::chrono::seconds announce_grace{30};
   std::chrono::milliseconds resolve_patience{500};  // how long a new state waits for its backends' neighbours
   dataplane::IdleTimes idle;

@@ -11,25 +11,17 @@ bool is_pattern(const std::string& text) {
   return text.find_first_of("*?[") != std::string::npos;
 }
 
-dataplane::AttachMode mode_of(const config::Interface& interface, dataplane::AttachMode otherwise) {
-  switch (interface.mode) {
-    case config::InterfaceMode::native:
-      return dataplane::AttachMode::native;
-    case config::InterfaceMode::generic:
-      return dataplane::AttachMode::generic;
-    case config::InterfaceMode::unset:
-      break;
-  }
-  return otherwise;
+config::InterfaceMode mode_of(const config::Interface& interface, config::InterfaceMode otherwise) {
+  return interface.mode == config::InterfaceMode::unset ? otherwise : interface.mode;
 }
 
 }  // namespace
 
-ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted, dataplane::AttachMode otherwise,
+ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted, config::InterfaceMode otherwise,
                                    const nexthop::NetworkView& view) {
-  std::map<std::string, dataplane::AttachMode> chosen;
+  std::map<std::string, config::InterfaceMode> chosen;
   ChosenInterfaces out;
-  const auto take = [&](const nexthop::Link& link, dataplane::AttachMode mode) {
+  const auto take = [&](const nexthop::Link& link, config::InterfaceMode mode) {
     chosen.emplace(link.name, mode);
     out.indices.insert(link.index);
   };
@@ -55,8 +47,24 @@ ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted,
     }
     if (chosen.empty()) out.missing.emplace_back("there is no default route over an Ethernet device: name interfaces");
   }
-  for (const auto& [name, mode] : chosen) out.requests.push_back({name, mode});
+  for (const auto& [name, mode] : chosen) {
+    const bool generic = mode == config::InterfaceMode::generic;
+    out.requests.push_back({name, generic ? dataplane::AttachMode::generic : dataplane::AttachMode::native});
+    if (mode == config::InterfaceMode::automatic) out.may_fall_back.insert(name);
+  }
   return out;
+}
+
+std::optional<ChosenInterfaces> fall_back(const ChosenInterfaces& chosen, const Error& refused) {
+  if (refused.kind != ErrorKind::not_supported || chosen.may_fall_back.empty()) return std::nullopt;
+  ChosenInterfaces next = chosen;
+  const bool named = chosen.may_fall_back.contains(refused.object);
+  for (auto& request : next.requests) {
+    if (!chosen.may_fall_back.contains(request.name) || (named && request.name != refused.object)) continue;
+    request.mode = dataplane::AttachMode::generic;
+    next.may_fall_back.erase(request.name);
+  }
+  return next;
 }
 
 }  // namespace sluice::agent

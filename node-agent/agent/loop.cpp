@@ -7,12 +7,16 @@ namespace sluice::agent {
 Loop::Loop() : thread_([this] { run(); }) {}
 
 Loop::~Loop() {
+  stop();
+}
+
+void Loop::stop() {
   {
     const std::scoped_lock lock(mutex_);
     stop_ = true;
   }
   woken_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Loop::post(Work work) {

@@ -23,7 +23,9 @@ class Loop {
   Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
-  ~Loop();  // runs what is posted already, then joins
+  ~Loop();
+  // Runs what is posted already, no timer any more, and joins. What is posted later is dropped.
+  void stop();
 
   void post(Work work);
   // Runs `work` on the thread and waits for its value. Must not be called on the thread itself.

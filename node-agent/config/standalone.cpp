@@ -366,7 +366,7 @@ class Neighbours {
 
 std::optional<Interface> read_interface(const Field& item) {
   static constexpr std::array<std::string_view, 2> kFields = {"name", "mode"};
-  static constexpr std::array<std::string_view, 2> kModes = {"Native", "Generic"};
+  static constexpr std::array<std::string_view, 3> kModes = {"Native", "Generic", "Auto"};
   Interface interface;
   std::optional<Field> name = item;
   if (item.is_mapping()) {
@@ -374,7 +374,9 @@ std::optional<Interface> read_interface(const Field& item) {
     name = item.require("name");
     if (const auto mode = item.get("mode")) {
       const auto value = choice(*mode, kModes, {}, "");
-      if (value) interface.mode = *value == "Generic" ? InterfaceMode::generic : InterfaceMode::native;
+      if (value == "Native") interface.mode = InterfaceMode::native;
+      if (value == "Generic") interface.mode = InterfaceMode::generic;
+      if (value == "Auto") interface.mode = InterfaceMode::automatic;
     }
   }
   const auto pattern = name ? name->text() : std::nullopt;

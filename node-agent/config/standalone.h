@@ -24,7 +24,8 @@ struct Mistake {
   friend bool operator==(const Mistake&, const Mistake&) = default;
 };
 
-enum class InterfaceMode : uint8_t { unset, native, generic };
+// automatic: native, and generic where the driver has no native mode (which a condition tells of then).
+enum class InterfaceMode : uint8_t { unset, native, generic, automatic };
 
 // A device name or a shell pattern ("en*").
 struct Interface {
