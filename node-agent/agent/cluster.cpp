@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "node-agent/agent/version.h"
+#include "common/version.h"
 
 namespace sluice::agent {
 namespace {
@@ -65,7 +65,7 @@ api::Welcome Cluster::welcome(const std::string& cluster_id) const {
   const health::Facts& facts = core_.facts();
   api::Welcome welcome;
   welcome.node = node_;
-  welcome.version = kVersion;
+  welcome.version = version();
   welcome.cluster_id = facts.has_state ? core_.state()->cluster_id : cluster_id;
   welcome.epoch = core_.epoch_of(cluster_id.empty() ? welcome.cluster_id : cluster_id);
   welcome.revision = facts.revision;

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <utility>
 
-#include "node-agent/agent/version.h"
+#include "common/version.h"
 
 namespace sluice::agent {
 namespace {
@@ -101,7 +101,8 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
   add(app, "--announce-grace", typed.announce_grace, "How long ARP is answered after the agent is gone, in s, m or h")
       ->type_name("DURATION");
   add(app, "--log-level", options.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");
-  add(app, "--log-format", options.log_format, "text, json, or automatic: text on a terminal")->type_name("FORMAT");
+  add(app, "--log-format", options.log_format, "text, json, or auto: text on a terminal, JSON elsewhere")
+      ->type_name("FORMAT");
 }
 
 using Problem = std::optional<std::string>;
@@ -174,7 +175,7 @@ Parsed parse_options(int argc, const char* const* argv) {
   CLI::App app(
       "sluice-agent: programs this node's XDP load balancer, from a YAML file or as the operator says.\n"
       "Each flag can be given in the environment too: --nat-ports is SLUICE_NAT_PORTS.");
-  app.set_version_flag("--version", fmt::format("sluice-agent {} ({})", kVersion, kGitRevision));
+  app.set_version_flag("--version", fmt::format("sluice-agent {} ({})", version(), git_revision()));
   declare(app, parsed.options, typed);
   try {
     app.parse(argc, argv);

@@ -38,7 +38,7 @@ struct Options {
   uint32_t max_flows = 0;
   std::chrono::seconds announce_grace{30};
   std::string log_level = "info";
-  std::string log_format = "automatic";
+  std::string log_format = "auto";
 };
 
 // The exit code where there is nothing more to do: 0 after --help and --version, 2 where what was typed makes no sense

@@ -8,12 +8,13 @@
 #include <ctime>
 #include <utility>
 
+#include "common/process/termination.h"
+#include "common/version.h"
 #include "node-agent/agent/cluster.h"
 #include "node-agent/agent/exposition.h"
 #include "node-agent/agent/loop.h"
 #include "node-agent/agent/single_instance.h"
 #include "node-agent/agent/standalone.h"
-#include "node-agent/agent/version.h"
 #include "node-agent/config/file_follower.h"
 
 namespace sluice::agent {
@@ -56,7 +57,7 @@ class Agent {
   Agent(const Options& options, Core::OpenDataplane open)
       : options_(options),
         core_(core_options(options), StateFile(options.state_file), std::move(open)),
-        metrics_(kVersion, kGitRevision),
+        metrics_(version(), git_revision()),
         exposition_(loop_, core_, metrics_),
         cluster_(loop_, core_, metrics_, options.node_name, static_cast<uint64_t>(std::time(nullptr))),
         standalone_({options.config, options.node_name, options.interfaces}, loop_, core_, metrics_) {}
@@ -91,9 +92,8 @@ class Agent {
     }
     start_timers(standalone);
     if (!standalone && !serve_operator()) return 0;
-    spdlog::info("sluice-agent {} ({}) is up on node {}", kVersion, kGitRevision, options_.node_name);
-    while (!told_to_end(std::chrono::hours(1))) {
-    }
+    spdlog::info("sluice-agent {} ({}) is up on node {}", version(), git_revision(), options_.node_name);
+    if (auto ended = process::wait_for_termination(); !ended) return failed(ended.error());
     spdlog::info("ending; what stands in the kernel goes on forwarding");
     return 0;
   }
