@@ -87,20 +87,21 @@ class Planner {
       if (!is_ours(*service, input_.options)) continue;
       const Owner owner{resources::OwnerKind::service, key};
       const auto resolve = [&] { return cache_.get(owner, service, input_.cluster, guard); };
-      collect(owner, service->meta, accept(*service), resolve);
+      collect(owner, service->meta, service->fingerprint, accept(*service), resolve);
     }
     for (const auto& [key, lb] : input_.cluster.load_balancers) {
       const Owner owner{resources::OwnerKind::load_balancer, key};
       const auto resolve = [&] { return cache_.get(owner, lb, input_.cluster, guard); };
-      collect(owner, lb->meta, accept(*lb), resolve);
+      collect(owner, lb->meta, lb->meta.generation, accept(*lb), resolve);
     }
   }
 
   template <typename Resolve>
-  void collect(const Owner& owner, const resources::ObjectMeta& meta, Finding accepted, const Resolve& resolve) {
+  void collect(const Owner& owner, const resources::ObjectMeta& meta, int64_t generation, Finding accepted,
+               const Resolve& resolve) {
     if (meta.deleting) return;
     ObjectPlan& object = plan_.objects[owner];
-    object.generation = meta.generation;
+    object.generation = generation;
     object.accepted = std::move(accepted);
     const auto decision = input_.addresses.find(owner);
     if (decision != input_.addresses.end()) {

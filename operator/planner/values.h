@@ -66,6 +66,7 @@ struct Agent {
   std::string version;
   std::chrono::system_clock::time_point start_time;
   state::Revision acked_revision = 0;    // its maps hold this state, read back, but for `failures`
+  Time lagging_since;                    // since when it has not had the newest state; without meaning where it has it
   std::vector<ServiceFailure> failures;  // of that revision
   std::string refusal;                   // why it refused the last push; empty: it did not
   std::vector<AgentInterface> interfaces;
@@ -105,7 +106,7 @@ struct Memory {
 
 // One Service of our class or LoadBalancer.
 struct ObjectPlan {
-  int64_t generation = 0;
+  int64_t generation = 0;  // changes with the spec
   Finding accepted;
   Finding addresses;  // from the allocator
   Finding backends_resolved;

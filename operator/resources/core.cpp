@@ -105,6 +105,11 @@ Result<Service> parse_service(const kube::Object& object) {
     out.ingress.push_back({text(value, "ip"), text(value, "hostname"), text(value, "ipMode")});
   }
   out.conditions = json_read::conditions(status, "conditions");
+  std::string spoken = spec.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (const auto& [name, value] : out.meta.annotations) {
+    if (name.starts_with("sluice.io/")) spoken += name + "=" + value + ",";
+  }
+  out.fingerprint = static_cast<int64_t>(std::hash<std::string>{}(spoken));
   out.raw = object;
   return out;
 }

@@ -40,6 +40,8 @@ struct Service {
   std::vector<ServicePort> ports;
   std::vector<IngressPoint> ingress;  // status
   std::vector<Condition> conditions;  // status
+  // Changes with the spec and with Sluice's annotations: API servers give Services no metadata.generation.
+  int64_t fingerprint = 0;
   kube::Object raw;
 };
 
