@@ -50,14 +50,15 @@ const dataplane::NextHop* usable_way(const Ways& ways, uint32_t address) {
 
 EgressTable EgressTable::decode(const ImageView& image, const std::set<uint32_t>& used) {
   EgressTable table;
-  for (const uint32_t index : used) {
-    if (index == 0 || index >= SLUICE_MAX_EGRESS || image.egress[index].ifindex == 0) {
+  for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
+    if (image.egress[index].ifindex == 0) {
       continue;
     }
     const sluice_egress& entry = image.egress[index];
     uint64_t device = 0;
     std::memcpy(&device, entry.mac, sizeof device);
-    table.entries_.at(index) = Entry{entry.ifindex, entry.source, device, State::used};
+    table.entries_.at(index) =
+        Entry{entry.ifindex, entry.source, device, used.contains(index) ? State::used : State::retired};
   }
   std::copy(std::begin(image.config->nat_sources), std::end(image.config->nat_sources), table.sources_.begin());
   return table;
@@ -152,10 +153,11 @@ void EgressTable::retain(const std::set<uint32_t>& used) {
   }
 }
 
-void EgressTable::grace_over() {
-  for (Entry& entry : entries_) {
-    if (entry.state == State::retired) {
-      entry = Entry{};
+void EgressTable::grace_over(WriteList& writes) {
+  for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
+    if (entries_.at(index).state == State::retired) {
+      entries_.at(index) = Entry{};
+      writes.store(MapId::egress, index * element_words(MapId::egress), 0);
     }
   }
 }

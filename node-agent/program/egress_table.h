@@ -14,7 +14,8 @@ namespace sluice::agent::program {
 class EgressTable {
  public:
   EgressTable() = default;
-  // Entries that a word in `used` names, where they hold an interface; the source addresses that the configuration has.
+  // Entries that hold an interface: those that a word in `used` names, and others, that an interrupted plan has left,
+  // to be cleared. The source addresses that the configuration has.
   static EgressTable decode(const ImageView& image, const std::set<uint32_t>& used);
 
   // Follows changed MACs and MTUs of interfaces in use, and forgets what word_for() has answered for other ways. `ways`
@@ -23,9 +24,10 @@ class EgressTable {
   // The next-hop word for a backend address (network order) by the ways given to start(); 0 where the way is not known,
   // or no entry is left for it. Takes an entry where a new one is needed and appends its stores.
   uint64_t word_for(uint32_t address, WriteList& writes);
-  // Entries that no word in `used` names are free after the grace period.
+  // Entries that no word in `used` names are free after the grace period; then they are cleared, as the XDP program
+  // also searches all of them for an interface.
   void retain(const std::set<uint32_t>& used);
-  void grace_over();
+  void grace_over(WriteList& writes);
   [[nodiscard]] bool awaits_grace() const;
 
   // Why word_for() gave 0 although the way is known, since start(): more than SLUICE_MAX_EGRESS - 1 interfaces and

@@ -351,12 +351,35 @@ void Programmer::admit_keys(Work& work) {
 void Programmer::make_changes(Work& work) {
   for (auto& [id, change] : work.changes) {
     const size_t before = work.plan.writes.writes().size();
+    note_counters(change, work.plan);
     make(change, arenas_, work.plan.writes);
     if (work.plan.writes.writes().size() != before || !change.before || change.before->keys != change.next.keys) {
       work.touched.insert(id);
     }
     ids_[change.next.index] = id;
     programmed_[id] = std::move(change.next);
+  }
+}
+
+// A backend's counts go with it to another record.
+void Programmer::note_counters(const ServiceChange& change, Plan& plan) {
+  if (!change.before) {
+    plan.new_services.push_back(change.next.index);
+  }
+  for (const uint16_t index : change.new_records) {
+    CounterMove move{change.next.backends->first + index, std::nullopt};
+    if (change.before) {
+      const auto& records = change.before->records;
+      const auto same = std::find_if(records.begin(), records.end(), [&](const Record& record) {
+        return record.state != Record::State::free && record.identity.same_backend(change.next.records[index].identity);
+      });
+      if (same != records.end()) {
+        move.from = change.before->backends->first + static_cast<uint32_t>(same - records.begin());
+      }
+    }
+    if (move.from != move.to) {
+      plan.backend_counters.push_back(move);
+    }
   }
 }
 
@@ -460,10 +483,11 @@ void Programmer::report_ways(Work& work) const {
   }
 }
 
-void Programmer::grace_over() {
+WriteList Programmer::grace_over() {
+  WriteList writes;
   keys_.grace_over();
   arenas_.grace_over();
-  egress_.grace_over();
+  egress_.grace_over(writes);
   for (auto& [id, service] : programmed_) {
     for (Record& record : service.records) {
       if (record.state == Record::State::retired) {
@@ -471,6 +495,7 @@ void Programmer::grace_over() {
       }
     }
   }
+  return writes;
 }
 
 bool Programmer::awaits_grace() const {

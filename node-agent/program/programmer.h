@@ -37,10 +37,19 @@ struct Touched {
   std::vector<uint64_t> removed_keys;
 };
 
+// An index of the maps of counters that stands for another service or backend from now on: to be set, before the stores
+// are made, to what stood at `from`, where the same backend had its record, or to nothing.
+struct CounterMove {
+  uint32_t to = 0;
+  std::optional<uint32_t> from;
+};
+
 struct Plan {
   WriteList writes;
   std::vector<dataplane::ServiceFailure> failures;
   Touched touched;
+  std::vector<uint32_t> new_services;  // indices whose counters begin
+  std::vector<CounterMove> backend_counters;
   bool retry_after_grace = false;  // some failures may pass when planned again after grace_over()
 };
 
@@ -67,8 +76,9 @@ class Programmer {
   // The same desired state as last time, other ways.
   Plan plan_ways(const ImageView& image, const Ways& ways);
 
-  // No reader is left that saw the maps as they were before the last plan's stores.
-  void grace_over();
+  // No reader is left that saw the maps as they were before the last plan's stores. Gives what is to be cleared now;
+  // empty as a rule.
+  WriteList grace_over();
   // Something waits for that.
   [[nodiscard]] bool awaits_grace() const;
 
@@ -102,6 +112,7 @@ class Programmer {
   void reject(Work& work, const std::string& id, const std::string& what);
   void reject_new_keys(Work& work);
   void make_changes(Work& work);
+  static void note_counters(const ServiceChange& change, Plan& plan);
   void refresh_ways(Work& work);
   void change_keys(Work& work);
   void remove_unwanted(Work& work);

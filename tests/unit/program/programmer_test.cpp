@@ -114,7 +114,7 @@ TEST(Programmer, GenerationRisesWithEachSwitchAndIsNeverZero) {
   for (int i = 0; i < 600; ++i) {
     state.services["web"].backends[1].address = backend_ip(i % 2 == 0 ? 3 : 2);
     kernel.program(state, ways());
-    kernel.programmer_.grace_over();
+    kernel.grace_over();
     const uint32_t next = SLUICE_TABLE_GENERATION(table_word(kernel, "web"));
     ASSERT_EQ(next, generation % 255 + 1);
     generation = next;
@@ -130,7 +130,7 @@ TEST(Programmer, ABackendKeepsItsIndexWhileOthersComeAndGo) {
   state.services["web"].backends.erase(state.services["web"].backends.begin());
   kernel.program(state, ways());
   EXPECT_EQ(place(3), third);
-  kernel.programmer_.grace_over();
+  kernel.grace_over();
   state.services["web"].backends.push_back(backend(6));
   kernel.program(state, ways());
   EXPECT_EQ(place(3), third);
@@ -147,7 +147,7 @@ TEST(Programmer, ABackendOnThisNodeIsLocalAndMovesToAnotherRecordWhenItsPlaceCha
   Ways now = ways();
   now.next_hops[backend_ip(1)].local = true;
   const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
-  kernel.make_stores(plan);
+  kernel.make_stores(plan.writes);
   EXPECT_EQ(record_of(kernel, "web", 1).forwarding, SLUICE_FORWARD_LOCAL);
   EXPECT_EQ(old->forwarding, SLUICE_FORWARD_NAT) << "a record's identity does not change while a reader may hold it";
   expect_as(kernel, state, now);
@@ -161,7 +161,7 @@ TEST(Programmer, AChangedWayIsOneStoreForEachRecord) {
   now.next_hops[backend_ip(1)].mac = {9, 8, 7, 6, 5, 4};
   const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
   EXPECT_EQ(plan.writes.writes().size(), 2U);
-  kernel.make_stores(plan);
+  kernel.make_stores(plan.writes);
   EXPECT_EQ(record_of(kernel, "web", 1).next_hop & 0xffffffffffffULL, 0x040506070809ULL);
   EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
 }
@@ -187,6 +187,45 @@ TEST(Programmer, AnEgressEntryStandsForAnInterfaceAndASource) {
   }
 }
 
+TEST(Programmer, AnEgressEntryThatNoRecordNamesIsClearedAfterTheGracePeriod) {
+  // The XDP program also searches all entries for an interface.
+  Kernel kernel;
+  const auto state = desired({service("web", {1}, {backend(1)})});
+  kernel.program(state, ways());
+  const auto entry = SLUICE_NEXT_HOP_EGRESS(record_of(kernel, "web", 1).next_hop);
+  Ways now = ways();
+  now.next_hops[backend_ip(1)] = via(3, 1, "10.0.3.1");
+  kernel.program(state, now);
+  EXPECT_EQ(kernel.image_.view().egress[entry].ifindex, 2U) << "readers may still hold the word";
+  kernel.restart();
+  kernel.program(state, now);
+  kernel.grace_over();
+  EXPECT_EQ(kernel.image_.view().egress[entry].ifindex, 0U);
+  EXPECT_EQ(kernel.image_.view().egress[SLUICE_NEXT_HOP_EGRESS(record_of(kernel, "web", 1).next_hop)].ifindex, 3U);
+}
+
+TEST(Programmer, CountsGoWithABackendToAnotherRecord) {
+  Kernel kernel;
+  auto state = desired({service("web", {1}, {backend(1), backend(2)})});
+  Plan plan = kernel.program(state, ways());
+  EXPECT_EQ(plan.new_services.size(), 1U);
+  EXPECT_EQ(plan.backend_counters.size(), 2U);
+  const auto place = [&](uint32_t n) {
+    return static_cast<uint32_t>(&record_of(kernel, "web", n) - kernel.image_.view().backends.data());
+  };
+  const std::map<uint32_t, uint32_t> before = {{1, place(1)}, {2, place(2)}};
+  state.services["web"].backends.push_back(backend(3));  // more than the range holds
+  plan = kernel.program(state, ways());
+  EXPECT_TRUE(plan.new_services.empty());
+  std::map<uint32_t, std::optional<uint32_t>> moves;
+  for (const CounterMove& move : plan.backend_counters) {
+    moves[move.to] = move.from;
+  }
+  const std::map<uint32_t, std::optional<uint32_t>> expected = {
+      {place(1), before.at(1)}, {place(2), before.at(2)}, {place(3), std::nullopt}};
+  EXPECT_EQ(moves, expected);
+}
+
 TEST(Programmer, AnInterfacesNewMacAndMtuAreOneStore) {
   Kernel kernel;
   const auto state = desired({service("web", {1}, {backend(1), backend(2)})});
@@ -195,7 +234,7 @@ TEST(Programmer, AnInterfacesNewMacAndMtuAreOneStore) {
   now.interfaces[2] = {{1, 1, 1, 1, 1, 1}, 1400};
   const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
   EXPECT_EQ(plan.writes.writes().size(), 1U);
-  kernel.make_stores(plan);
+  kernel.make_stores(plan.writes);
   EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
 }
 
@@ -209,7 +248,7 @@ TEST(Programmer, ABackendWithoutAWayIsProgrammedAndReported) {
   EXPECT_THAT(plan.failures[0].message, HasSubstr("10.1.0.2"));
   EXPECT_EQ(record_of(kernel, "web", 2).next_hop, 0U);
   expect_as(kernel, state, now);
-  kernel.make_stores(kernel.programmer_.plan_ways(kernel.image_.view(), ways()));
+  kernel.make_stores(kernel.programmer_.plan_ways(kernel.image_.view(), ways()).writes);
   EXPECT_THAT(kernel.program(state, ways()).failures, IsEmpty());
 }
 

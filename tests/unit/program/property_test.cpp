@@ -89,7 +89,7 @@ TEST(ProgramProperty, AtEveryStoreEachKeyReadsItsOldOrItsNewTable) {
       }
       RC_ASSERT(kernel.programmer_.check(kernel.image_.view(), nullptr).empty());
       RC_ASSERT(kernel.programmer_.plan(kernel.image_.view(), now, kNode, now_ways).writes.empty());
-      kernel.programmer_.grace_over();
+      kernel.grace_over();
       if (*rc::gen::inRange(0, 4) == 0) {
         kernel.restart();
         RC_ASSERT(kernel.programmer_.plan(kernel.image_.view(), now, kNode, now_ways).writes.empty());
@@ -107,12 +107,12 @@ TEST(ProgramProperty, AnInterruptedPlanIsTakenUpByTheNext) {
     const auto interrupted = random_desired();
     const auto now_ways = random_ways();
     const Plan plan = kernel.programmer_.plan(kernel.image_.view(), interrupted, kNode, now_ways);
-    const size_t all = Kernel(kernel).make_stores(plan);
+    const size_t all = Kernel(kernel).make_stores(plan.writes);
     const auto prefix = *rc::gen::inRange<size_t>(0, all + 1);
     // The same state, and another, from every such point.
     for (const auto& now : {interrupted, random_desired()}) {
       Kernel after = kernel;
-      after.make_stores(plan, prefix);
+      after.make_stores(plan.writes, prefix);
       after.restart();
       after.program_to_the_end(now, now_ways);
       RC_ASSERT(read_all(after) == expected_readings(now, now_ways));

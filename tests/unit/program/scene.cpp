@@ -53,27 +53,30 @@ std::map<uint64_t, Found> expected(const state::DesiredState& desired, const Way
 
 Plan Kernel::program(const state::DesiredState& desired, const Ways& ways) {
   Plan plan = programmer_.plan(image_.view(), desired, kNode, ways);
-  make_stores(plan);
+  make_stores(plan.writes);
   return plan;
 }
 
 Plan Kernel::program_to_the_end(const state::DesiredState& desired, const Ways& ways) {
   Plan plan = program(desired, ways);
-  programmer_.grace_over();
+  grace_over();
   while (plan.retry_after_grace) {
     plan = program(desired, ways);
-    programmer_.grace_over();
+    grace_over();
   }
   return plan;
 }
 
-size_t Kernel::make_stores(const Plan& plan, size_t count) {
+void Kernel::grace_over() {
+  make_stores(programmer_.grace_over());
+}
+
+size_t Kernel::make_stores(const WriteList& writes, size_t count) {
   size_t done = 0;
   size_t all = 0;
-  for (const Write& write : plan.writes.writes()) {
+  for (const Write& write : writes.writes()) {
     const auto now = static_cast<uint32_t>(std::min<size_t>(write.count, count - done));
-    apply(Write{write.map, write.ordered, write.word, now, 0}, plan.writes.values(write).first(now),
-          image_.data(write.map));
+    apply(Write{write.map, write.ordered, write.word, now, 0}, writes.values(write).first(now), image_.data(write.map));
     done += now;
     all += write.count;
   }

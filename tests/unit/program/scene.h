@@ -105,8 +105,9 @@ class Kernel {
   Plan program_to_the_end(const state::DesiredState& desired, const Ways& ways);
   // A restart of the agent: only the maps are left.
   void restart() { programmer_ = Programmer::decode(sizes_, NatPorts{}, image_.view()); }
-  // Makes the first `count` 64-bit stores of a plan; returns how many there were in all.
-  size_t make_stores(const Plan& plan, size_t count = SIZE_MAX);
+  // Makes the first `count` 64-bit stores; returns how many there were in all.
+  size_t make_stores(const WriteList& writes, size_t count = SIZE_MAX);
+  void grace_over();
 
   [[nodiscard]] std::optional<Found> read(uint64_t key) const { return read_service(image_.view(), key); }
 
