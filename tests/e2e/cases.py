@@ -6,6 +6,7 @@ import json
 import time
 
 from lab import NAMESPACE, ROOT, expect, wait_for
+import audit
 import leftovers
 import refusals
 
@@ -289,6 +290,16 @@ def a_node_that_comes_back_takes_part_again(lab):
     lab.kubectl("rollout", "status", "deployment/sluice-operator", "-n", NAMESPACE, "--timeout=120s")
 
 
+def the_operator_wants_no_more_rights_than_it_has(lab):
+    """The operator was never forbidden anything, and has no right that it did not use"""
+    rendered = lab.helm("template", "sluice", CHART, "--namespace", NAMESPACE).stdout
+    rights = audit.granted(rendered, "sluice-operator")
+    allowed, forbidden = audit.asked(lab.logs / "audit.log", "sluice-operator")
+    expect(not forbidden, f"forbidden: {sorted(forbidden)}")
+    expect(allowed, "nothing was asked for: is the audit log on?")
+    expect(rights <= allowed, f"granted and never used: {sorted(rights - allowed)}")
+
+
 def an_uninstall_leaves_nothing(lab):
     """helm uninstall leaves no program, map, link, filter, state file or finalizer; what people wrote stays"""
     before = leftovers.kernel_objects(lab)
@@ -347,6 +358,7 @@ ALL = [
     an_upgrade_fails_no_request,
     a_lost_nodes_address_moves,
     a_node_that_comes_back_takes_part_again,
+    the_operator_wants_no_more_rights_than_it_has,
     an_uninstall_leaves_nothing,
     after_an_uninstall_services_can_be_deleted,
     a_second_install_finds_the_addresses,

@@ -61,9 +61,16 @@ class Load:
         return self.report
 
 
+def logs_folder():
+    """Where hack/ puts its logs (hack/lib/common.sh)."""
+    cache = os.environ.get("SLUICE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sluice")
+    return pathlib.Path(os.environ.get("SLUICE_LOGS") or os.path.join(cache, "log"))
+
+
 class Lab:
     def __init__(self, name, nodes):
         self.nodes = nodes
+        self.logs = logs_folder() / f"cluster-{name}"
         os.environ["SLUICE_CLUSTER_NAME"] = name
 
     def cluster(self, *arguments, **options):

@@ -19,7 +19,21 @@ start_etcd() {
     --initial-cluster=default=http://127.0.0.1:2380
 }
 
+# Who among the pods asked for what: the tests compare it with what RBAC grants.
+write_audit_policy() {
+  cat >"$CLUSTER_DIR/audit-policy.yaml" <<YAML
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+- {level: None}
+YAML
+}
+
 start_apiserver() {
+  write_audit_policy
   local flags=(
     --etcd-servers=http://127.0.0.1:2379
     --bind-address="$ROUTER4" --advertise-address="$ROUTER4" --secure-port=6443
@@ -31,6 +45,7 @@ start_apiserver() {
     --kubelet-client-certificate="$PKI/apiserver-kubelet-client.crt" --kubelet-client-key="$PKI/apiserver-kubelet-client.key"
     "--authorization-mode=Node,RBAC" --enable-admission-plugins=NodeRestriction --allow-privileged=true
     --service-cluster-ip-range="$SERVICE_RANGES"
+    --audit-policy-file="$CLUSTER_DIR/audit-policy.yaml" --audit-log-path="$CLUSTER_LOGS/audit.log"
     --enable-aggregator-routing=true # no kube-proxy here: services are reached by their endpoints
   )
   daemon apiserver nsenter --net="/run/netns/$CONTROL" "$KUBE_BIN/kube-apiserver" "${flags[@]}"
