@@ -51,7 +51,7 @@ static __always_inline bool idle_too_long(const struct sluice_flow* flow, __u8 p
   __u64 idle = now - flow->last_seen, limit;
   bool replied = flow->state & SLUICE_FLOW_ESTABLISHED;
 
-  if (flow->last_seen > now) return false; /* written a tick ahead by another CPU */
+  if ((__s64)idle < 0) return false; /* written a tick ahead by another CPU */
   if (SLUICE_FLOW_CLOSED(flow->state))
     limit = SLUICE_IDLE_CLOSED;
   else if (protocol == IPPROTO_UDP)
@@ -192,24 +192,6 @@ static __always_inline bool find_known_flow(const struct flow_query* query, cons
   return true;
 }
 
-/* Sets all of `target` but the source port from a plane's candidate. `way` is false where a nat candidate cannot be
- * reached. */
-static __always_inline enum candidate aim(void* ctx, const struct flow_query* query, __u32 plane, struct target* target,
-                                          bool* way) {
-  const struct sluice_backend* backend;
-  enum candidate found =
-      find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &target->backend);
-
-  if (found != CANDIDATE_FOUND) return found;
-  target->address = backend->address;
-  target->port = backend->port;
-  target->forwarding = backend->forwarding;
-  *way = target->forwarding == SLUICE_FORWARD_LOCAL ||
-         resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way) ||
-         unresolved_way(ctx, target->address, query->tos, query->protocol, &target->way);
-  return CANDIDATE_FOUND;
-}
-
 static __always_inline void new_record(const struct flow_query* query, const struct target* target,
                                        struct sluice_flow* flow) {
   flow->last_seen = bpf_ktime_get_coarse_ns();
@@ -227,126 +209,150 @@ static __always_inline void new_record(const struct flow_query* query, const str
   flow->touched = (__u32)bpf_jiffies64();
 }
 
-/* What follows is not the common case: functions of their own, each verified once, apart from its callers. Pointers are
- * never NULL but to the verifier. */
+/* What follows is not the common case: functions of their own, each verified once and apart from its callers. Their
+ * bodies lie outside of the loops that call them, so that the verifier does not walk them once for each turn. Pointers
+ * are never NULL but to the verifier. */
 
-/* Searches the record at one candidate backend, `target`, by every source port that the flow may have there: a sweep
- * may have deleted the record of another flow that stood in the way when this one came. Returns 1 and sets
- * target->source_port when it is found, else 0; sets target->first_free. */
-__noinline int search_candidate(const struct flow_query* query, struct target* target, __u32 plane) {
+/* Sets all of `target` but its source port from a plane's candidate for the flow. Returns 0 or the reason why no flow
+ * can go there. */
+__noinline int aim(struct xdp_md* ctx, const struct flow_query* query, struct target* target, __u32 plane) {
   const struct sluice_config* node = node_config();
-  __u32 tries;
-  __u64 now = bpf_ktime_get_coarse_ns();
+  const struct sluice_backend* backend;
+  enum candidate found;
 
-  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node))) return 0;
+  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
+  found = find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &target->backend);
+  if (found != CANDIDATE_FOUND) return found == CANDIDATE_NONE ? SLUICE_REASON_NO_BACKEND : SLUICE_REASON_STALE_TABLE;
+  target->address = backend->address;
+  target->port = backend->port;
+  target->forwarding = backend->forwarding;
+  if (target->forwarding == SLUICE_FORWARD_LOCAL) return 0;
+  if (!nat_ports(node)) return SLUICE_REASON_PORTS_EXHAUSTED;
+  if (resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way)) return 0;
+  return unresolved_way(ctx, target->address, query->tos, query->protocol, &target->way) ? 0
+                                                                                         : SLUICE_REASON_NO_NEXT_HOP;
+}
+
+enum attempt {
+  ATTEMPT_TAKEN, /* by another flow */
+  ATTEMPT_FREE,  /* a new record could have the tuple */
+  ATTEMPT_FOUND, /* the flow's record */
+  ATTEMPT_OVER,  /* the flow's record, of a connection that is over; a new one begins, at the newest candidate */
+};
+
+/* Looks whether the flow's record stands under its i-th source port at `target`, and if so brings it up to date. Sets
+ * target->source_port. Returns an enum attempt. */
+__noinline int look_at_port(const struct flow_query* query, struct target* target, __u32 plane, __u32 i) {
+  const struct sluice_config* node = node_config();
+  union flow_key_words key;
+  struct sluice_flow* flow;
+  bool expired;
+
+  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
+    return ATTEMPT_TAKEN;
+  target->source_port = candidate_port(query, target->forwarding, i, node);
+  candidate_key(query, target, &key);
+  flow = bpf_map_lookup_elem(&flows, &key.key);
+  if (!flow) return ATTEMPT_FREE;
+  expired = idle_too_long(flow, query->protocol, bpf_ktime_get_coarse_ns());
+  if (!same_flow(flow, &query->identity, target->forwarding)) return expired ? ATTEMPT_FREE : ATTEMPT_TAKEN;
+  if (is_syn(query->tcp_flags) && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
+    if (plane) return ATTEMPT_OVER;
+    new_record(query, target, flow); /* it has the tuple already */
+    count_flow(query->service, target->backend);
+  } else {
+    flow_seen(flow, query, target->backend);
+  }
+  return ATTEMPT_FOUND;
+}
+
+#define SLUICE_PORT_LOST (-1)
+
+/* Makes the flow's record under its i-th source port at `target`. Sets target->source_port. Returns 0, SLUICE_PORT_LOST
+ * if another flow has the tuple, or SLUICE_REASON_FLOW_TABLE_FULL. */
+__noinline int take_port(const struct flow_query* query, struct target* target, __u32 i) {
+  const struct sluice_config* node = node_config();
+  struct sluice_flow record = {};
+  union flow_key_words key;
+  long error;
+
+  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
+    return SLUICE_PORT_LOST;
+  target->source_port = candidate_port(query, target->forwarding, i, node);
+  candidate_key(query, target, &key);
+  new_record(query, target, &record);
+  error = bpf_map_update_elem(&flows, &key.key, &record, BPF_NOEXIST);
+  if (error == -EEXIST) {
+    struct sluice_flow* flow = bpf_map_lookup_elem(&flows, &key.key);
+    __u64 seen;
+    if (!flow) return SLUICE_PORT_LOST;
+    if (same_flow(flow, &query->identity, target->forwarding)) return 0; /* made by another CPU just now */
+    seen = flow->last_seen;
+    if (!idle_too_long(flow, query->protocol, record.last_seen)) return SLUICE_PORT_LOST;
+    /* Whoever moves the clock of an expired record owns it: two flows cannot both take it over. */
+    if (__sync_val_compare_and_swap(&flow->last_seen, seen, record.last_seen) != seen) return SLUICE_PORT_LOST;
+    error = bpf_map_update_elem(&flows, &key.key, &record, BPF_ANY);
+  }
+  if (error) return SLUICE_REASON_FLOW_TABLE_FULL;
+  count_flow(query->service, target->backend);
+  if (i) count_reason(SLUICE_REASON_PORT_CHANGED, 1, 0);
+  if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) count_reason(SLUICE_REASON_TAKEN_UP, 1, 0);
+  return 0;
+}
+
+/* Searches the record at one candidate backend, by every source port that the flow may have there: a sweep may have
+ * deleted the record of another flow that stood in the way when this one came. Returns 1 if it is found, else 0. At
+ * the newest candidate target->first_free is set (in memory: there the verifier does not tell its values apart). */
+__noinline int search_candidate(const struct flow_query* query, struct target* target, __u32 plane) {
+  __u32 tries;
+
+  if (!query || !target) return 0;
   tries = port_tries(target->forwarding);
-  target->first_free = tries;
+  if (plane == 0) target->first_free = tries;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
-    union flow_key_words key;
-    struct sluice_flow* flow;
-    bool expired;
-
+    int attempt;
     if (i >= tries) break;
-    target->source_port = candidate_port(query, target->forwarding, i, node);
-    candidate_key(query, target, &key);
-    flow = bpf_map_lookup_elem(&flows, &key.key);
-    expired = flow && idle_too_long(flow, query->protocol, now);
-    if (!flow || !same_flow(flow, &query->identity, target->forwarding)) {
-      if ((!flow || expired) && target->first_free == tries) target->first_free = i;
-      continue;
-    }
-    if (is_syn(query->tcp_flags) && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
-      /* A connection that begins anew does so at the newest candidate; there it has the tuple already. */
-      if (plane) return 0;
-      new_record(query, target, flow);
-      count_flow(query->service, target->backend);
-    } else {
-      flow_seen(flow, query, target->backend);
-    }
-    return 1;
+    attempt = look_at_port(query, target, plane, i);
+    if (attempt == ATTEMPT_FOUND) return 1;
+    if (attempt == ATTEMPT_OVER) break;
+    if (attempt == ATTEMPT_FREE && plane == 0 && target->first_free == tries) target->first_free = i;
   }
   return 0;
 }
 
-/* Makes the flow's record at `target`, from its first free source port on. Returns 0 and sets target->source_port, else
- * SLUICE_REASON_PORTS_EXHAUSTED or FLOW_TABLE_FULL. */
+/* Makes the flow's record at `target`, under the first source port from target->first_free on that is to be had.
+ * Returns 0 or the reason to drop. */
 __noinline int make_flow(const struct flow_query* query, struct target* target) {
-  const struct sluice_config* node = node_config();
-  struct sluice_flow record = {};
-  __u32 tries;
-
-  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
-  tries = port_tries(target->forwarding);
-  new_record(query, target, &record);
+  if (!query || !target) return SLUICE_REASON_PORTS_EXHAUSTED;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
-    union flow_key_words key;
-    struct sluice_flow* flow;
-    long error;
-
+    int result;
     if (i < target->first_free) continue;
-    if (i >= tries) break;
-    target->source_port = candidate_port(query, target->forwarding, i, node);
-    candidate_key(query, target, &key);
-    error = bpf_map_update_elem(&flows, &key.key, &record, BPF_NOEXIST);
-    if (error == -EEXIST) {
-      __u64 seen;
-      flow = bpf_map_lookup_elem(&flows, &key.key);
-      if (!flow) continue;
-      if (same_flow(flow, &query->identity, target->forwarding)) return 0; /* made by another CPU just now */
-      seen = flow->last_seen;
-      if (!idle_too_long(flow, query->protocol, record.last_seen)) continue;
-      /* Whoever moves the clock of an expired record owns it: two flows cannot both take it over. */
-      if (__sync_val_compare_and_swap(&flow->last_seen, seen, record.last_seen) != seen) continue;
-      error = bpf_map_update_elem(&flows, &key.key, &record, BPF_ANY);
-    }
-    if (error) return SLUICE_REASON_FLOW_TABLE_FULL;
-    count_flow(query->service, target->backend);
-    if (i) count_reason(SLUICE_REASON_PORT_CHANGED, 1, 0);
-    if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) count_reason(SLUICE_REASON_TAKEN_UP, 1, 0);
-    return 0;
+    if (i >= port_tries(target->forwarding)) break;
+    result = take_port(query, target, i);
+    if (result != SLUICE_PORT_LOST) return result;
   }
   return SLUICE_REASON_PORTS_EXHAUSTED;
-}
-
-/* What stands against a new record at the newest candidate: a reason to drop, or 0. */
-static __always_inline int refused_at(const struct sluice_config* node, const struct flow_query* query,
-                                      const struct target* target, enum candidate found, bool way) {
-  if (found != CANDIDATE_FOUND) return found == CANDIDATE_NONE ? SLUICE_REASON_NO_BACKEND : SLUICE_REASON_STALE_TABLE;
-  if (!way) return SLUICE_REASON_NO_NEXT_HOP;
-  if (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)) return SLUICE_REASON_PORTS_EXHAUSTED;
-  return refused_by_way(query, target);
 }
 
 /* For each plane, newest first, the record is searched; where there is none, it is made at the newest. Returns 0 with
  * all of `target` set, or the reason to drop. */
 __noinline int find_or_make_flow(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
-  const struct sluice_config* node = node_config();
-  int refused = SLUICE_REASON_NO_BACKEND; /* what stands against a new record at the newest candidate; 0: nothing */
-  __u8 first_free = 0;
-  bool way = false;
+  int refused;
 
-  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
+  if (!query || !target) return SLUICE_REASON_STALE_TABLE;
 #pragma clang loop unroll(disable)
   for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
-    enum candidate found;
-
     if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
-    found = aim(ctx, query, plane, target, &way);
-    if (plane == 0) refused = refused_at(node, query, target, found, way);
-    if (found != CANDIDATE_FOUND || !way) continue;
-    if (search_candidate(query, target, plane)) {
-      if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
-      return 0;
-    }
-    if (plane == 0) first_free = target->first_free;
+    if (aim(ctx, query, target, plane)) continue;
+    if (!search_candidate(query, target, plane)) continue;
+    if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
+    return 0;
   }
-  if (refused) return refused;
-  if (SLUICE_TABLE_EARLIER(query->table) && (aim(ctx, query, 0, target, &way) != CANDIDATE_FOUND || !way))
-    return SLUICE_REASON_NO_NEXT_HOP; /* it was there a moment ago */
-  target->first_free = first_free;
-  return make_flow(query, target);
+  refused = aim(ctx, query, target, 0);
+  if (!refused) refused = refused_by_way(query, target);
+  return refused ? refused : make_flow(query, target);
 }
 
 #endif

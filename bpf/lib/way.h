@@ -40,7 +40,8 @@ __noinline int find_egress(__u32 ifindex) {
   for (__u32 i = 1; i < SLUICE_MAX_EGRESS; i++) {
     __u32 index = i;
     const struct sluice_egress* out = bpf_map_lookup_elem(&egress, &index);
-    if (out && out->ifindex == ifindex) return (int)i;
+    if (!out) break;
+    if (out->ifindex == ifindex) return (int)i;
   }
   return 0;
 }

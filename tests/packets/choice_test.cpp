@@ -1,0 +1,100 @@
+// Which backend a flow gets: always the one its slot names.
+#include <linux/bpf.h>
+
+#include <array>
+#include <map>
+#include <set>
+
+#include "tests/packets/dataplane.h"
+
+namespace sluice::packets {
+namespace {
+
+constexpr uint32_t kBackends = 5;
+
+class ChoiceTest : public DataplaneTest {
+ protected:
+  ChoiceTest() {
+    for (uint32_t i = 0; i < kBackends; i++)
+      backends_.push_back(local_backend({.address = local_end_.address + i, .port = 8080}));
+    service_ = plane_.add_service(service_end_, kTcp, backends_);
+    affine_ = plane_.add_service(affine_end_, kTcp, backends_, SLUICE_SERVICE_AFFINITY);
+    plane_.add_service(affine_end_, kUdp, backends_, SLUICE_SERVICE_AFFINITY);
+  }
+  uint32_t chosen(const Packet& packet) {
+    const Frame f = plane_.receive(packet).frame;
+    return static_cast<uint32_t>(f[30] << 24 | f[31] << 16 | f[32] << 8 | f[33]) - local_end_.address;
+  }
+  std::vector<Backend> backends_;
+  Endpoint affine_end_ = at("203.0.113.40", 80);
+  Service service_, affine_;
+};
+
+TEST_F(ChoiceTest, FollowsTheSlotOfTheFlowsHash) {
+  for (const size_t size : {8, 64, 512}) {
+    plane_.forget_flows();
+    std::vector<uint16_t> slots(size);
+    for (size_t i = 0; i < size; i++) slots[i] = static_cast<uint16_t>((i * i + i / 3) % kBackends);
+    plane_.set_planes(service_, {slots});
+    for (uint16_t port = 1024; port < 1324; port++) {
+      const Packet packet = to_service(kSyn).from(at("198.51.100.7", port));
+      ASSERT_EQ(chosen(packet), slots[Dataplane::slot(packet, static_cast<uint32_t>(size))]);
+    }
+  }
+}
+
+TEST_F(ChoiceTest, IsTheSameForEveryPacketOfAFlowEvenWithoutItsRecord) {
+  for (uint16_t port = 1024; port < 1124; port++) {
+    const Packet packet = to_service(kSyn).from(at("198.51.100.7", port));
+    const uint32_t first = chosen(packet);
+    ASSERT_EQ(chosen(Packet(packet).flags(kAck)), first);
+    plane_.forget_flows();
+    ASSERT_EQ(chosen(Packet(packet).flags(kAck)), first);
+  }
+}
+
+TEST_F(ChoiceTest, SpreadsFlowsOverTheSlots) {
+  std::vector<uint16_t> slots(64);
+  for (size_t i = 0; i < slots.size(); i++) slots[i] = static_cast<uint16_t>(i % 4);
+  plane_.set_planes(service_, {slots});
+  std::array<int, 4> count{};
+  for (uint16_t port = 1; port <= 2000; port++) count[chosen(to_service(kSyn).from(at("198.51.100.7", port)))]++;
+  for (const int flows : count) EXPECT_NEAR(flows, 500, 100);  // over four standard deviations
+}
+
+TEST_F(ChoiceTest, AnotherHashKeyIsAnotherSpread) {
+  std::vector<uint32_t> before, after;
+  for (uint16_t port = 1; port <= 64; port++) before.push_back(chosen(to_service(kSyn).from(at("198.51.100.7", port))));
+  plane_.forget_flows();
+  plane_.settings().flow_hash_key[1] ^= 1;
+  plane_.write_settings();
+  for (uint16_t port = 1; port <= 64; port++) after.push_back(chosen(to_service(kSyn).from(at("198.51.100.7", port))));
+  EXPECT_NE(before, after);
+}
+
+TEST_F(ChoiceTest, WithAffinityAClientHasOneBackendWhateverItsPortsAndProtocol) {
+  std::set<uint32_t> seen;
+  for (uint32_t host = 1; host <= 40; host++) {
+    const Endpoint client{.address = ip("198.51.100.0") + host, .port = 40000};
+    const uint32_t first = chosen(to_service(kSyn).from(client).to(affine_end_));
+    for (uint16_t port = 1; port <= 20; port++) {
+      ASSERT_EQ(chosen(to_service(kSyn).from({.address = client.address, .port = port}).to(affine_end_)), first);
+      ASSERT_EQ(chosen(udp_to_service().from({.address = client.address, .port = port}).to(affine_end_)), first);
+    }
+    seen.insert(first);
+  }
+  EXPECT_EQ(seen.size(), kBackends);
+}
+
+TEST_F(ChoiceTest, WithAffinityAClientsFlowsStillHaveSourcePortsOfTheirOwn) {
+  const Service nat = plane_.add_service(at("203.0.113.41", 80), kTcp, {nat_backend()}, SLUICE_SERVICE_AFFINITY);
+  for (uint16_t port = 1; port <= 200; port++)
+    ASSERT_EQ(plane_.receive(to_service(kSyn).from(at("198.51.100.7", port)).to(nat.end)).action, XDP_REDIRECT);
+  EXPECT_EQ(plane_.flows().size(), 200U);
+  EXPECT_LT(plane_.counted(SLUICE_REASON_PORT_CHANGED), 20U);
+  const uint32_t slot_hash = plane_.flows().front().second.hash;  // one slot for all of them
+  for (const auto& [key, record] : plane_.flows()) EXPECT_EQ(record.hash, slot_hash);
+}
+
+}  // namespace
+}  // namespace sluice::packets

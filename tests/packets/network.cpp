@@ -1,0 +1,96 @@
+#include "tests/packets/network.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <stdexcept>
+#include <utility>
+
+namespace sluice::packets {
+namespace {
+
+constexpr const char* kTopology = R"(
+link set lo up
+link add lan address 02:5c:00:00:00:01 type veth peer name lanpeer
+link add core address 02:5c:00:00:00:02 type veth peer name corepeer
+addr add 192.0.2.1/24 dev lan
+addr add 10.9.0.1/24 dev core
+link set lan up
+link set lanpeer up
+link set core up
+link set corepeer up
+neigh add 192.0.2.254 lladdr 02:5c:00:00:00:fe nud permanent dev lan
+neigh add 192.0.2.50 lladdr 02:5c:00:00:00:50 nud permanent dev lan
+neigh add 10.9.0.20 lladdr 02:5c:00:00:09:14 nud permanent dev core
+route add 198.51.100.0/24 via 192.0.2.254
+route add 10.77.0.0/16 via 10.9.0.20
+route add blackhole 100.64.0.0/24
+route add unreachable 100.64.1.0/24
+route add prohibit 100.64.2.0/24
+)";
+
+Interfaces& mutable_interfaces() {
+  static Interfaces interfaces;
+  return interfaces;
+}
+
+class NetworkEnvironment : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    if (unshare(CLONE_NEWNET) != 0)
+      throw std::runtime_error(
+          fmt::format("a network namespace of its own: {} (needs CAP_SYS_ADMIN)", std::strerror(errno)));
+    ip_commands(kTopology);
+    set_sysctl("net/ipv4/ip_forward", "1");
+    mutable_interfaces() = {.lan = if_nametoindex("lan"), .core = if_nametoindex("core")};
+  }
+};
+
+const ::testing::Environment* const kNetwork = ::testing::AddGlobalTestEnvironment(new NetworkEnvironment);
+
+}  // namespace
+
+const Interfaces& interfaces() {
+  return mutable_interfaces();
+}
+
+void ip_commands(const std::string& lines) {
+  // The commands go by a file: popen reads or writes, not both, and the output is wanted for the message.
+  std::array<char, 32> path{"/tmp/sluice-packets-XXXXXX"};
+  const int file = mkstemp(path.data());
+  if (file < 0 || write(file, lines.data(), lines.size()) != static_cast<ssize_t>(lines.size()))
+    throw std::runtime_error(fmt::format("{}: {}", path.data(), std::strerror(errno)));
+  close(file);
+  FILE* const pipe = popen(fmt::format("ip -batch {} 2>&1", path.data()).c_str(), "r");
+  std::string output;
+  std::array<char, 256> part{};
+  while (pipe != nullptr && std::fgets(part.data(), part.size(), pipe) != nullptr) output += part.data();
+  const int status = pipe != nullptr ? pclose(pipe) : -1;
+  unlink(path.data());
+  if (status != 0) throw std::runtime_error(fmt::format("ip -batch: {} (needs iproute2 and CAP_NET_ADMIN)", output));
+}
+
+void set_sysctl(const std::string& name, const std::string& value) {
+  std::ofstream file("/proc/sys/" + name);
+  file << value << std::flush;
+  if (!file) throw std::runtime_error("cannot write /proc/sys/" + name);
+}
+
+ScopedSysctl::ScopedSysctl(std::string name, const std::string& value) : name_(std::move(name)) {
+  std::ifstream("/proc/sys/" + name_) >> before_;
+  set_sysctl(name_, value);
+}
+
+ScopedSysctl::~ScopedSysctl() {
+  set_sysctl(name_, before_);
+}
+
+}  // namespace sluice::packets
