@@ -15,7 +15,9 @@ target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshado
                                                 -Wnon-virtual-dtor -Werror)
 target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
 if(SLUICE_SANITIZE)
-  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer)
+  # g++ 12 takes the sanitizers' checks for reads of uninitialised values, also in the standard library's headers.
+  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer
+                                                  -Wno-maybe-uninitialized)
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
 find_program(SLUICE_LLD ld.lld)

@@ -1,9 +1,9 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <regex>
 #include <thread>
 
 #include "common/process/termination.h"
@@ -68,7 +68,7 @@ TEST(Termination, WritingToAClosedPipeIsAnErrorNotTheEnd) {
 }
 
 TEST(Version, IsTheProjectsAndTheTrees) {
-  EXPECT_TRUE(std::regex_match(version(), std::regex(R"(\d+\.\d+\.\d+)"))) << version();
+  EXPECT_THAT(version(), ::testing::MatchesRegex("[0-9]+[.][0-9]+[.][0-9]+"));
   EXPECT_FALSE(std::string(git_revision()).empty());
 }
 
