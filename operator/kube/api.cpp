@@ -41,7 +41,6 @@ std::string describe(const Resource& resource, const ObjectKey& key) {
 Result<Object> parsed(Result<Response> response, std::string operation, const std::string& object) {
   if (!response) {
     Error error = response.error();
-    error.reason = error.message();
     error.operation = std::move(operation);
     error.object = object;
     return tl::unexpected(std::move(error));
@@ -114,16 +113,21 @@ void take_items(nlohmann::json& list, const Resource& resource, std::vector<Obje
   }
 }
 
+Result<Response> Api::send(Request request) {
+  request.stop = stop_;
+  return transport_->send(request);
+}
+
 Result<Object> Api::get(const Resource& resource, const ObjectKey& key) {
   Request request;
   request.path = resource.path(key.ns, key.name);
-  return parsed(transport_->send(request), "get", describe(resource, key));
+  return parsed(send(request), "get", describe(resource, key));
 }
 
 Result<Object> Api::get_path(const std::string& path) {
   Request request;
   request.path = path;
-  return parsed(transport_->send(request), "get", path);
+  return parsed(send(request), "get", path);
 }
 
 Result<ObjectList> Api::consistent_list(const Resource& resource, const ListOptions& options, Response* refusal) {
@@ -136,10 +140,9 @@ Result<ObjectList> Api::consistent_list(const Resource& resource, const ListOpti
     do {
       Request request;
       request.timeout = std::chrono::seconds(60);
-      request.stop = options.stop;
       request.path = resource.path(options.ns) + "?limit=" + std::to_string(kPageSize) + selectors(options);
       if (!token.empty()) request.path += "&continue=" + percent_encode(token);
-      auto response = transport_->send(request);
+      auto response = send(std::move(request));
       if (!response) return tl::unexpected(parsed(std::move(response), operation, object).error());
       expired = response->status == kGone && !token.empty();
       if (expired) break;
@@ -160,27 +163,26 @@ Result<ObjectList> Api::consistent_list(const Resource& resource, const ListOpti
 }
 
 Result<Object> Api::create(const Resource& resource, const std::string& ns, const nlohmann::json& object) {
-  return parsed(transport_->send(write("POST", resource.path(ns), object)), "create",
+  return parsed(send(write("POST", resource.path(ns), object)), "create",
                 describe(resource, {ns, key_of(object).name}));
 }
 
 Result<Object> Api::update(const Resource& resource, const nlohmann::json& object) {
   const ObjectKey key = key_of(object);
-  return parsed(transport_->send(write("PUT", resource.path(key.ns, key.name), object)), "update",
-                describe(resource, key));
+  return parsed(send(write("PUT", resource.path(key.ns, key.name), object)), "update", describe(resource, key));
 }
 
 Result<Object> Api::update_status(const Resource& resource, const nlohmann::json& object) {
   const ObjectKey key = key_of(object);
-  return parsed(transport_->send(write("PUT", resource.path(key.ns, key.name, "status"), object)),
-                "update the status of", describe(resource, key));
+  return parsed(send(write("PUT", resource.path(key.ns, key.name, "status"), object)), "update the status of",
+                describe(resource, key));
 }
 
 Result<Object> Api::patch(const Resource& resource, const ObjectKey& key, PatchType type, const nlohmann::json& patch,
                           const std::string& subresource) {
   Request request = write("PATCH", resource.path(key.ns, key.name, subresource), patch);
   request.content_type = content_type(type);
-  return parsed(transport_->send(request), "patch", describe(resource, key));
+  return parsed(send(request), "patch", describe(resource, key));
 }
 
 Result<Object> Api::apply(const Resource& resource, const nlohmann::json& object, const std::string& field_manager,
@@ -191,7 +193,7 @@ Result<Object> Api::apply(const Resource& resource, const nlohmann::json& object
                               "?fieldManager=" + percent_encode(field_manager) + (force ? "&force=true" : ""),
                           object);
   request.content_type = "application/apply-patch+yaml";  // JSON is YAML
-  return parsed(transport_->send(request), "apply", describe(resource, key));
+  return parsed(send(request), "apply", describe(resource, key));
 }
 
 Status Api::remove(const Resource& resource, const ObjectKey& key, const Preconditions& preconditions) {
@@ -200,8 +202,8 @@ Status Api::remove(const Resource& resource, const ObjectKey& key, const Precond
   if (!preconditions.resource_version.empty()) {
     options["preconditions"]["resourceVersion"] = preconditions.resource_version;
   }
-  auto done = parsed(transport_->send(write("DELETE", resource.path(key.ns, key.name), options)), "delete",
-                     describe(resource, key));
+  auto done =
+      parsed(send(write("DELETE", resource.path(key.ns, key.name), options)), "delete", describe(resource, key));
   if (!done) return tl::unexpected(done.error());
   return {};
 }

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,6 @@ struct ListOptions {
   std::string ns;  // empty: all
   std::string label_selector;
   std::string field_selector;
-  std::stop_token stop;
 };
 struct ObjectList {
   std::vector<Object> items;     // each with apiVersion and kind filled in
@@ -32,7 +32,9 @@ enum class PatchType { merge, json, strategic };
 
 class Api {
  public:
-  explicit Api(std::shared_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  // `stop` gives up calls under way.
+  explicit Api(std::shared_ptr<Transport> transport, std::stop_token stop = {})
+      : transport_(std::move(transport)), stop_(std::move(stop)) {}
 
   Result<Object> get(const Resource& resource, const ObjectKey& key);
   // One consistent list: a quorum read, whatever the caches know. Read in pages; begun again when a page has expired.
@@ -62,7 +64,10 @@ class Api {
   [[nodiscard]] Transport& transport() const { return *transport_; }
 
  private:
+  Result<Response> send(Request request);
+
   std::shared_ptr<Transport> transport_;
+  std::stop_token stop_;
 };
 
 // Moves the items of a list's body into `into`, each with apiVersion and kind, without metadata.managedFields. Pure.

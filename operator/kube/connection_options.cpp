@@ -51,8 +51,9 @@ int verify(X509_STORE_CTX* store, void* held) {
   const int error = X509_STORE_CTX_get_error(store);
   // The chain is in order and still refused: that was the check of the name.
   static_cast<std::shared_ptr<TlsFailure>*>(held)->get()->set(
-      error == X509_V_OK ? "the server's certificate is not for the name it was asked by"
-                         : X509_verify_cert_error_string(error));
+      error == X509_V_OK || error == X509_V_ERR_UNSPECIFIED
+          ? "the server's certificate is not for the name it was asked by"
+          : X509_verify_cert_error_string(error));
   return verified;
 }
 

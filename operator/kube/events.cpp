@@ -53,7 +53,7 @@ std::string cut(std::string text, std::size_t limit) {
 class RecorderImpl final : public EventRecorder {
  public:
   RecorderImpl(std::shared_ptr<Transport> transport, std::string component, std::string instance)
-      : api_(std::move(transport)),
+      : api_(std::move(transport), stop_.get_token()),
         component_(std::move(component)),
         instance_(std::move(instance)),
         random_(std::random_device{}()),
@@ -61,11 +61,13 @@ class RecorderImpl final : public EventRecorder {
 
   ~RecorderImpl() override {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       stopping_ = true;
-      last_word_ = Clock::now() + kLastWord;
       changed_.notify_all();
+      changed_.wait_for(lock, kLastWord, [this] { return ended_; });
+      too_late_ = true;
     }
+    stop_.request_stop();
     thread_.join();
   }
   RecorderImpl(const RecorderImpl&) = delete;
@@ -101,7 +103,7 @@ class RecorderImpl final : public EventRecorder {
     std::unique_lock lock(mutex_);
     for (;;) {
       changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-      if (queue_.empty() || (stopping_ && Clock::now() >= last_word_)) break;
+      if (queue_.empty() || too_late_) break;
       const Waiting event = std::move(queue_.front());
       queue_.pop_front();
       lock.unlock();
@@ -110,6 +112,8 @@ class RecorderImpl final : public EventRecorder {
       ++(sent ? stats_.sent : stats_.dropped);
     }
     stats_.dropped += queue_.size();
+    ended_ = true;
+    changed_.notify_all();
   }
 
   bool deliver(const Waiting& event) {
@@ -179,6 +183,7 @@ class RecorderImpl final : public EventRecorder {
     return decision.name;
   }
 
+  std::stop_source stop_;
   Api api_;
   const std::string component_;
   const std::string instance_;
@@ -190,7 +195,8 @@ class RecorderImpl final : public EventRecorder {
   std::deque<Waiting> queue_;
   Stats stats_;
   bool stopping_ = false;
-  Clock::time_point last_word_;
+  bool too_late_ = false;  // to send what is left
+  bool ended_ = false;
   std::thread thread_;  // last: it uses all of the above
 };
 

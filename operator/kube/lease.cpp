@@ -145,7 +145,7 @@ class ElectorImpl final : public LeaderElector {
   Result<nlohmann::json> call(const Request& what, const std::string& operation) {
     const std::string object = "Lease " + options_.ns + "/" + options_.name;
     const auto response = transport_->send(what);
-    if (!response) return fail(response.error().kind, operation, object, response.error().message());
+    if (!response) return fail(response.error().kind, operation, object, response.error().reason);
     if (!response->ok()) return tl::unexpected(error_of(*response, operation, object));
     auto body = nlohmann::json::parse(response->body, nullptr, false);
     if (!body.is_object()) return fail(ErrorKind::unavailable, operation, object, "the answer is not JSON");

@@ -54,7 +54,7 @@ class ReflectorImpl final : public Reflector {
   ReflectorImpl(std::shared_ptr<Transport> transport, const Resource& resource, ReflectorOptions options,
                 ReflectorHandler* handler)
       : transport_(std::move(transport)),
-        api_(transport_),
+        api_(transport_, stop_.get_token()),
         resource_(resource),
         options_(std::move(options)),
         handler_(handler),
@@ -105,8 +105,9 @@ class ReflectorImpl final : public Reflector {
   // --- the loop
   void run() {
     WatchStep step = rules_.first();
-    while (pause(step.wait)) {
+    for (;;) {
       if (step.forget && !(synced() && stats().objects == 0)) replace({}, {});
+      if (!pause(step.wait)) return;
       switch (step.what) {
         case WatchStep::Do::list:
           step = list(step);
@@ -159,8 +160,8 @@ class ReflectorImpl final : public Reflector {
 
   WatchStep list_consistent() {
     Response refusal;
-    const auto list = api_.consistent_list(
-        resource_, {options_.ns, options_.label_selector, options_.field_selector, stop_.get_token()}, &refusal);
+    const auto list =
+        api_.consistent_list(resource_, {options_.ns, options_.label_selector, options_.field_selector}, &refusal);
     if (!list) return list_failed(refusal.status != 0 ? failure_of(refusal) : failure_of(list.error()));
     return complete(list->items, list->resource_version);
   }
@@ -189,8 +190,10 @@ class ReflectorImpl final : public Reflector {
         if (found == next.end() || uid_of(*found->second) != uid_of(*old)) vanished.push_back(old);
       }
       store_.swap(next);
-      ++stats_.lists;
-      heard(version);
+      if (!version.empty()) {
+        ++stats_.lists;
+        heard(version);
+      }
     }
     if (handler_ != nullptr) handler_->replaced(items, vanished);
     const std::lock_guard lock(mutex_);
@@ -392,6 +395,7 @@ class ReflectorImpl final : public Reflector {
   }
 
   const std::shared_ptr<Transport> transport_;
+  std::stop_source stop_;
   Api api_;
   const Resource resource_;
   const ReflectorOptions options_;
@@ -403,7 +407,6 @@ class ReflectorImpl final : public Reflector {
   Store store_;
   bool synced_ = false;
   bool stopping_ = false;
-  std::stop_source stop_;
   std::shared_ptr<Stream> stream_;
   Stats stats_;
   std::thread thread_;  // last: it uses all of the above

@@ -32,6 +32,7 @@ constexpr std::size_t kMaxLine = 32 << 20;
 constexpr std::ptrdiff_t kShortCalls = 8;
 constexpr int kUnauthorized = 401;
 constexpr const char* kOperation = "talk to the API server";
+constexpr const char* kNotWritten = "Failed to write request";  // so the library's messages begin then
 
 // One request and its answer, between cpprestsdk's thread, which fills it, and a thread of ours, which empties it.
 // Shared by both: a call that is given up does not wait for the library to notice.
@@ -191,20 +192,29 @@ std::optional<std::chrono::seconds> retry_after_of(const http::http_headers& hea
   return std::chrono::seconds(seconds);
 }
 
-// What the library threw, in words.
+// What the library threw, in words. Of its error codes only the timeout says what happened: others are numbers of one
+// category read as those of another.
 std::string describe(const TlsFailure& tls) {
   try {
     throw;
   } catch (const http::http_exception& error) {
     std::string text = error.what();
     if (text.find("SSL handshake") != std::string::npos && !tls.get().empty()) return text + ": " + tls.get();
-    const std::string cause = error.error_code().message();
-    return error.error_code() && text.find(cause) == std::string::npos ? text + ": " + cause : text;
+    if (error.error_code() == std::errc::timed_out) return "the connection was silent for too long: " + text;
+    for (const char* broke : {"Retrieving ", "Failed to read ", kNotWritten}) {
+      if (text.starts_with(broke)) return "the connection broke: " + text;
+    }
+    return text;
   } catch (const std::exception& error) {
     return error.what();
   } catch (...) {
     return "unknown exception";
   }
+}
+
+// The server cannot have acted on a request that could not be written to its end.
+bool never_sent(const Error& error) {
+  return error.reason.find(kNotWritten) != std::string::npos;
 }
 
 // The family a name leads to first; AF_UNSPEC where it leads nowhere now.
@@ -413,7 +423,8 @@ class CpprestTransport final : public Transport {
     }
     auto response = attempt(request, deadline);
     // A kept-alive connection that the server has closed shows only when it is used.
-    if (!response && request.method == "GET" && Clock::now() < deadline && !request.stop.stop_requested()) {
+    if (!response && (request.method == "GET" || never_sent(response.error())) && Clock::now() < deadline &&
+        !request.stop.stop_requested()) {
       response = attempt(request, deadline);
     }
     if (response && response->status == kUnauthorized) {
@@ -440,7 +451,11 @@ class CpprestTransport final : public Transport {
       return fail(ErrorKind::unavailable, kOperation, "", "no answer in time");
     }
     auto response = exchange->answer();
-    if (!response) endpoint_->connection_failed();
+    if (!response) {
+      endpoint_->connection_failed();
+      const std::lock_guard lock(mutex_);
+      if (client_ == client) client_.reset();  // what else is in its pool is no better
+    }
     return response;
   }
 

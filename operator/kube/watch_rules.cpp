@@ -77,7 +77,10 @@ WatchFailure failure_of(const Response& response) {
   WatchFailure failure;
   if (body.is_object()) failure = failure_of_status(body);
   if (response.status != 0) failure.code = failure.code == kGone ? kGone : response.status;
-  if (failure.text.empty()) failure.text = "HTTP status " + std::to_string(response.status);
+  if (failure.text.empty()) {
+    failure.text = response.status == kNotFound ? "the server does not know this resource"
+                                                : "HTTP status " + std::to_string(response.status);
+  }
   if (response.retry_after)
     failure.retry_after = std::max<std::chrono::milliseconds>(failure.retry_after, *response.retry_after);
   return failure;
