@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "common/result.h"
 #include "operator/kube/config.h"
@@ -20,13 +21,14 @@ class TlsFailure {
     const std::lock_guard lock(mutex_);
     reason_ = std::move(reason);
   }
-  [[nodiscard]] std::string get() const {
+  // Empty: none since the last look.
+  [[nodiscard]] std::string take() {
     const std::lock_guard lock(mutex_);
-    return reason_;
+    return std::exchange(reason_, {});
   }
 
  private:
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::string reason_;
 };
 

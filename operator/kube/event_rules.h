@@ -1,6 +1,7 @@
 // Which events are worth sending: repetitions become a count, and one object cannot flood the API server. Pure.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -32,6 +33,7 @@ class EventRules {
   void named(const std::string& event, const std::string& name);
   // The server does not have it any more: the next one is a new one.
   void forget(const std::string& event);
+  [[nodiscard]] std::size_t remembered() const { return std::max(seen_.size(), buckets_.size()); }
 
  private:
   struct Seen {

@@ -73,10 +73,16 @@ Result<pid_t> spawn(const ExecPlugin& plugin, const std::string& info, int outpu
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+  // A group of its own, so that what it starts can be ended with it.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setpgroup(&attributes, 0);
   pid_t child = 0;
-  const int error =
-      posix_spawnp(&child, plugin.command.c_str(), &actions, nullptr, pointers(words).data(), pointers(pairs).data());
+  const int error = posix_spawnp(&child, plugin.command.c_str(), &actions, &attributes, pointers(words).data(),
+                                 pointers(pairs).data());
   posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
   if (error != 0) return fail_errno(error, kOperation, plugin.command);
   return child;
 }
@@ -134,7 +140,7 @@ Result<ExecCredential> run_exec_plugin(const ExecPlugin& plugin, const ClusterCo
   if (!child) return tl::unexpected(child.error());
   std::string output;
   const bool ended = read_all(reading.fd, std::chrono::steady_clock::now() + timeout, output);
-  if (!ended) kill(*child, SIGKILL);
+  if (!ended) kill(-*child, SIGKILL);
   int state = 0;
   while (waitpid(*child, &state, 0) < 0 && errno == EINTR) {
   }

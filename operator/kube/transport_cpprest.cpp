@@ -194,15 +194,16 @@ std::optional<std::chrono::seconds> retry_after_of(const http::http_headers& hea
 
 // What the library threw, in words. Of its error codes only the timeout says what happened: others are numbers of one
 // category read as those of another.
-std::string describe(const TlsFailure& tls) {
+std::string describe(TlsFailure& tls) {
   try {
     throw;
   } catch (const http::http_exception& error) {
     std::string text = error.what();
-    if (text.find("SSL handshake") != std::string::npos && !tls.get().empty()) return text + ": " + tls.get();
+    const bool handshake = text.find("SSL handshake") != std::string::npos;
+    if (const std::string reason = tls.take(); handshake && !reason.empty()) return text + ": " + reason;
     if (error.error_code() == std::errc::timed_out) return "the connection was silent for too long: " + text;
     for (const char* broke : {"Retrieving ", "Failed to read ", kNotWritten}) {
-      if (text.starts_with(broke)) return "the connection broke: " + text;
+      if (handshake || text.starts_with(broke)) return "the connection broke: " + text;
     }
     return text;
   } catch (const std::exception& error) {
