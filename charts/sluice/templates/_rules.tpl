@@ -17,6 +17,10 @@
   resources: [endpointslices]
   verbs: [list, watch]
 {{- end }}
+# Ranges that no pool may overlap.
+- apiGroups: [networking.k8s.io]
+  resources: [servicecidrs]
+  verbs: [list, watch]
 # Which nodes there are; pools' namespace selectors; the cluster's identity (the UID of kube-system).
 - apiGroups: [""]
   resources: [nodes]
@@ -48,7 +52,7 @@
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ include "sluice.caSecret" . }}, {{ include "sluice.operatorSecret" . }}, {{ include "sluice.agentSecret" . }}]
-  verbs: [get, update, patch]
+  verbs: [get, list, watch, update]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ include "sluice.operator" . }}]
