@@ -53,8 +53,9 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
     for (const std::string& missing : troubles.missing) add("InterfaceNotFound", missing);
     if (troubles.attach) add(attach_reason(*troubles.attach), troubles.attach->message());
   }
-  if (troubles.state_file) add("StateNotSaved", troubles.state_file->message());
   if (!reason.empty()) return {"Ready", false, reason, fmt::format("{}", fmt::join(messages, "; "))};
+  // It forwards; only a restart without the operator would begin with an older state.
+  if (troubles.state_file) return {"Ready", true, "StateNotSaved", troubles.state_file->message()};
 
   std::vector<std::string> generic;
   for (const dataplane::AttachedInterface& interface : attached) {

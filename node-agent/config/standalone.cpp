@@ -368,10 +368,12 @@ std::optional<Interface> read_interface(const Field& item) {
   static constexpr std::array<std::string_view, 2> kFields = {"name", "mode"};
   static constexpr std::array<std::string_view, 3> kModes = {"Native", "Generic", "Auto"};
   Interface interface;
-  std::optional<Field> name = item;
-  if (item.is_mapping()) {
+  std::optional<Field> name;
+  if (!item.is_mapping()) {
+    name.emplace(item);
+  } else {
     item.mapping(kFields);
-    name = item.require("name");
+    if (const auto field = item.require("name")) name.emplace(*field);
     if (const auto mode = item.get("mode")) {
       const auto value = choice(*mode, kModes, {}, "");
       if (value == "Native") interface.mode = InterfaceMode::native;

@@ -20,6 +20,10 @@ class Field {
  public:
   Field(YAML::Node node, std::string path, Mistakes& mistakes)
       : node_(std::move(node)), path_(std::move(path)), mistakes_(&mistakes) {}
+  // Assigning a YAML::Node writes into the document it belongs to: copies only.
+  Field(const Field&) = default;
+  Field& operator=(const Field&) = delete;
+  ~Field() = default;
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] YAML::Mark mark() const { return node_.Mark(); }

@@ -1,0 +1,260 @@
+// The agent's heart against a kernel made of values: order of steps, what is remembered, what is told.
+#include "node-agent/agent/core.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/agent/fakes.h"
+#include "tests/unit/agent/fixtures.h"
+
+namespace sluice::agent {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class CoreTest : public testing::Test {
+ protected:
+  Core make(std::vector<config::Interface> interfaces = {},
+            config::InterfaceMode mode = config::InterfaceMode::native) {
+    CoreOptions options;
+    options.node = "node1";
+    options.interfaces = std::move(interfaces);
+    options.mode = mode;
+    return {options, StateFile(directory_.file("state.json")), opener(kernel_)};
+  }
+  static const health::Condition& condition(const Core& core, const std::string& type) {
+    return *std::ranges::find(core.facts().conditions, type, &health::Condition::type);
+  }
+  TemporaryDirectory directory_;
+  FakeKernel kernel_;
+  FakeWatcher watcher_;
+};
+
+TEST_F(CoreTest, WithoutAnyStateNothingIsOpenedOrAttached) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  core.announce();
+  core.retry();
+  EXPECT_THAT(kernel_.calls, IsEmpty());
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_EQ(condition(core, "Programmed").reason, "NoState");
+}
+
+TEST_F(CoreTest, ProgramsBeforeItAttaches) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_THAT(kernel_.calls, ElementsAre("open", "program", "attach"));
+  EXPECT_EQ(kernel_.attached.at(0).name, "eth0");
+  EXPECT_TRUE(condition(core, "Programmed").status);
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_EQ(core.facts().backends, 2U);
+}
+
+TEST_F(CoreTest, RemembersTheStateForTheNextStart) {
+  {
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(3, 9));
+    ASSERT_TRUE(core.remember_epoch("cluster-1", 3));
+  }
+  kernel_.calls.clear();
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  EXPECT_EQ(kernel_.programmed, small_state(3, 9));
+  EXPECT_EQ(core.epoch_of("cluster-1"), 3U);
+  EXPECT_EQ(core.facts().digest, state::digest(small_state(3, 9)));
+}
+
+TEST_F(CoreTest, OwnsWhatItIsFirstForAndRenewsForTheGrace) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_THAT(kernel_.owned, ElementsAre(dataplane::OwnedAddress{ip("192.0.2.10"), 2}));
+  EXPECT_EQ(kernel_.owned_for, std::chrono::seconds(30));
+  EXPECT_THAT(core.facts().announcing, ElementsAre(ip("192.0.2.10")));
+  auto other = small_state(1, 2);
+  other.announcements.begin()->second.nodes = {"node2", "node1"};
+  core.apply(other);
+  EXPECT_THAT(kernel_.owned, IsEmpty());
+  EXPECT_THAT(core.facts().announcing, IsEmpty());
+}
+
+TEST_F(CoreTest, BackendsOfThisNodeAreLocalTargets) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  auto state = small_state(1, 1);
+  state.services["s/http"].backends[0].node = "node1";
+  state.services["s/http"].backends[1].node = "node2";
+  core.apply(state);
+  EXPECT_EQ(watcher_.targets(), (nexthop::Targets{{ip("10.0.0.2"), true}, {ip("10.0.0.3"), false}}));
+  EXPECT_TRUE(kernel_.next_hops.at(ip("10.0.0.2")).local);
+}
+
+TEST_F(CoreTest, SourceAddressOfTheNodeBeforeTheRoutes) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  auto state = small_state(1, 1);
+  state.nodes["node1"].source_addresses = {ip("10.0.0.200")};
+  core.apply(state);
+  EXPECT_EQ(kernel_.next_hops.at(ip("10.0.0.2")).source, ip("10.0.0.200"));
+}
+
+TEST_F(CoreTest, BackendWithoutAWayIsAFailureOfItsServiceUntilThereIsOne) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  watcher_.unresolved[ip("10.0.0.3")] = "reached through docker0, where Sluice is not attached: add it to interfaces";
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(core.facts().failures.size(), 1U);
+  EXPECT_EQ(core.facts().failures[0].reason, "Unreachable");
+  EXPECT_THAT(condition(core, "Programmed").message, HasSubstr("backend 10.0.0.3: reached through docker0"));
+  watcher_.unresolved.clear();
+  core.on_network();
+  EXPECT_EQ(kernel_.calls.back(), "update_next_hops");
+  EXPECT_THAT(core.facts().failures, IsEmpty());
+}
+
+TEST_F(CoreTest, DataplaneThatCannotBeLoadedIsACondition) {
+  kernel_.refuse_open = Error{ErrorKind::denied, "load program", "", "CAP_BPF lacks"};
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_EQ(condition(core, "Ready").reason, "MissingCapability");
+  EXPECT_FALSE(core.facts().ready);
+  ASSERT_EQ(core.facts().failures.size(), 1U);
+  EXPECT_EQ(core.facts().failures[0].reason, "MissingCapability");
+  kernel_.refuse_open.reset();
+  core.retry();
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_THAT(core.facts().failures, IsEmpty());
+}
+
+TEST_F(CoreTest, InterfaceThatRefusesIsAConditionAndTriedAgain) {
+  kernel_.refuse_attach = [](const auto&) {
+    return Error{ErrorKind::exists, "attach XDP program to", "eth0", "another XDP program is there"};
+  };
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_EQ(condition(core, "Ready").reason, "ForeignProgram");
+  EXPECT_EQ(core.facts().failures.size(), 1U) << "nothing is forwarded without an interface";
+  kernel_.refuse_attach = nullptr;
+  core.retry();
+  EXPECT_TRUE(core.facts().ready);
+}
+
+TEST_F(CoreTest, AutomaticModeFallsBackWithACondition) {
+  kernel_.refuse_attach = [](const std::vector<dataplane::InterfaceRequest>& requests) -> std::optional<Error> {
+    if (requests.at(0).mode == dataplane::AttachMode::generic) return std::nullopt;
+    return Error{ErrorKind::not_supported, "attach XDP program to", "eth0", "driver has no native XDP"};
+  };
+  Core native = make();
+  native.set_watcher(&watcher_);
+  native.apply(small_state(1, 1));
+  EXPECT_EQ(condition(native, "Ready").reason, "NativeModeNotSupported");
+  Core automatic = make({}, config::InterfaceMode::automatic);
+  automatic.set_watcher(&watcher_);
+  automatic.apply(small_state(1, 1));
+  EXPECT_EQ(condition(automatic, "Ready").reason, "GenericMode");
+  EXPECT_TRUE(automatic.facts().ready);
+}
+
+TEST_F(CoreTest, MissingInterfaceIsToldAndTheOthersAreUsed) {
+  Core core = make({{"eth0"}, {"eth9"}});
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_EQ(kernel_.attached.size(), 1U);
+  EXPECT_EQ(condition(core, "Ready").reason, "InterfaceNotFound");
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth9: no such interface"));
+  watcher_.view.links[9] = {9, "eth9", "", {}, true, true};
+  core.on_network();
+  EXPECT_EQ(kernel_.attached.size(), 2U);
+  EXPECT_TRUE(core.facts().ready);
+}
+
+TEST_F(CoreTest, ChangingToAMissingInterfaceChangesNothing) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  const auto calls = kernel_.calls;
+  const auto refused = core.change_interfaces({{"eth9"}});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message(), HasSubstr("eth9"));
+  EXPECT_EQ(kernel_.calls, calls);
+  core.on_network();
+  EXPECT_EQ(kernel_.attached.at(0).name, "eth0");
+  ASSERT_TRUE(core.change_interfaces({{"eth1"}}));
+  EXPECT_EQ(kernel_.attached.at(0).name, "eth1");
+}
+
+TEST_F(CoreTest, DefaultRouteThatGoesAwayDetachesNothing) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  watcher_.view.default_devices.clear();
+  core.on_network();
+  EXPECT_EQ(kernel_.attached.at(0).name, "eth0");
+  EXPECT_TRUE(core.facts().ready);
+}
+
+TEST_F(CoreTest, DeviceThatIsAnotherNowIsAttachedAgain) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  core.on_network();
+  EXPECT_EQ(kernel_.calls.back(), "attach") << "once";
+  const auto calls = kernel_.calls.size();
+  watcher_.view.links[2].mac = {2, 0, 0, 0, 0, 77};
+  core.on_network();
+  EXPECT_EQ(kernel_.calls.size(), calls + 1);
+  EXPECT_EQ(kernel_.calls.back(), "attach");
+}
+
+TEST_F(CoreTest, FailuresOfTheProgramAndOfLaterVerificationAreTold) {
+  kernel_.program_failures = {{"s/http", "TableFull", "no room"}};
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_EQ(condition(core, "Programmed").reason, "TableFull");
+  core.verify();
+  EXPECT_TRUE(condition(core, "Programmed").status);
+  kernel_.verify_failures = {{"s/http", "ReadBackDiffers", "slot 3"}};
+  core.verify();
+  EXPECT_EQ(condition(core, "Programmed").reason, "ReadBackDiffers");
+}
+
+TEST_F(CoreTest, PurgeForgetsAllButTheEpochs) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.remember_epoch("cluster-1", 5));
+  core.apply(small_state(5, 1));
+  ASSERT_TRUE(core.purge());
+  EXPECT_EQ(kernel_.calls.back(), "purge");
+  EXPECT_FALSE(std::filesystem::exists(directory_.file("state.json")));
+  EXPECT_FALSE(core.facts().has_state);
+  EXPECT_TRUE(core.facts().interfaces.empty());
+  EXPECT_TRUE(watcher_.targets().empty());
+  EXPECT_EQ(core.epoch_of("cluster-1"), 5U);
+  core.retry();
+  core.announce();
+  EXPECT_EQ(kernel_.calls.back(), "purge") << "nothing comes back by itself";
+}
+
+TEST_F(CoreTest, StateThatCannotBeSavedIsForwardedAllTheSameAndTold) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  std::filesystem::create_directory(directory_.file("state.json.new"));
+  core.apply(small_state(1, 1));
+  EXPECT_TRUE(kernel_.programmed);
+  EXPECT_EQ(condition(core, "Ready").reason, "StateNotSaved");
+  EXPECT_TRUE(core.facts().ready);
+}
+
+}  // namespace
+}  // namespace sluice::agent

@@ -1,0 +1,127 @@
+// The kernel's two edges as values, so that the agent's own rules can be tested without one, and with its faults.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/nexthop/network_watcher.h"
+
+namespace sluice::agent {
+
+// What a FakeDataplane was told, and what it shall answer. Outlives it.
+struct FakeKernel {
+  std::optional<Error> refuse_open;
+  std::function<std::optional<Error>(const std::vector<dataplane::InterfaceRequest>&)> refuse_attach;
+  std::vector<dataplane::ServiceFailure> program_failures;
+  std::vector<dataplane::ServiceFailure> verify_failures;
+  std::vector<std::string> old_flows;
+
+  std::vector<std::string> calls;  // "open", "program", "attach", ... in order
+  std::optional<state::DesiredState> programmed;
+  dataplane::NextHops next_hops;
+  std::vector<dataplane::InterfaceRequest> attached;
+  std::vector<dataplane::OwnedAddress> owned;
+  std::chrono::nanoseconds owned_for{};
+};
+
+class FakeDataplane final : public dataplane::Dataplane {
+ public:
+  explicit FakeDataplane(FakeKernel& kernel) : kernel_(kernel) {}
+  dataplane::ProgramOutcome program(const state::DesiredState& desired, const std::string& /*node*/,
+                                    const dataplane::NextHops& next_hops) override {
+    kernel_.calls.emplace_back("program");
+    kernel_.programmed = desired;
+    kernel_.next_hops = next_hops;
+    return {kernel_.program_failures, 1};
+  }
+  Status update_next_hops(const dataplane::NextHops& next_hops) override {
+    kernel_.calls.emplace_back("update_next_hops");
+    kernel_.next_hops = next_hops;
+    return {};
+  }
+  dataplane::ProgramOutcome verify() override { return {kernel_.verify_failures, 0}; }
+  Result<std::vector<dataplane::AttachedInterface>> attach(
+      const std::vector<dataplane::InterfaceRequest>& interfaces) override {
+    kernel_.calls.emplace_back("attach");
+    if (kernel_.refuse_attach) {
+      if (auto refused = kernel_.refuse_attach(interfaces)) return tl::unexpected(*refused);
+    }
+    kernel_.attached = interfaces;
+    return attached();
+  }
+  [[nodiscard]] std::vector<dataplane::AttachedInterface> attached() const override {
+    std::vector<dataplane::AttachedInterface> out;
+    for (const auto& request : kernel_.attached) {
+      out.push_back({request.name, request.name == "eth0" ? 2U : 3U, request.mode, "fake"});
+    }
+    return out;
+  }
+  Status set_owned(const std::vector<dataplane::OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override {
+    kernel_.owned = owned;
+    kernel_.owned_for = valid_for;
+    return {};
+  }
+  Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {
+    dataplane::SweepOutcome outcome;
+    outcome.services_with_old_flows = kernel_.old_flows;
+    return outcome;
+  }
+  [[nodiscard]] Result<dataplane::Counters> counters() const override { return dataplane::Counters{}; }
+  Status purge() override {
+    kernel_.calls.emplace_back("purge");
+    kernel_.programmed.reset();
+    kernel_.attached.clear();
+    return {};
+  }
+
+ private:
+  FakeKernel& kernel_;
+};
+
+inline std::function<Result<std::unique_ptr<dataplane::Dataplane>>()> opener(FakeKernel& kernel) {
+  return [&kernel]() -> Result<std::unique_ptr<dataplane::Dataplane>> {
+    kernel.calls.emplace_back("open");
+    if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
+    return std::unique_ptr<dataplane::Dataplane>(std::make_unique<FakeDataplane>(kernel));
+  };
+}
+
+// A network with eth0 (the default route's) and eth1; every IPv4 target on eth0 is resolved at once.
+class FakeWatcher final : public nexthop::NetworkWatcher {
+ public:
+  FakeWatcher() {
+    view.links[2] = {2, "eth0", "", {2, 0, 0, 0, 0, 2}, true, true};
+    view.links[3] = {3, "eth1", "", {2, 0, 0, 0, 0, 3}, true, true};
+    view.default_devices = {2};
+  }
+  void set_targets(nexthop::Targets targets, std::set<uint32_t> usable) override {
+    targets_ = std::move(targets);
+    usable_ = std::move(usable);
+  }
+  Update wait(std::chrono::milliseconds /*patience*/) override {
+    Update update{view, {}};
+    for (const auto& [address, on_this_node] : targets_) {
+      if (unresolved.contains(address)) {
+        update.ways.unresolved[address] = unresolved[address];
+      } else if (usable_.contains(2)) {
+        update.ways.next_hops[address] = {
+            on_this_node, 2, {2, 0, 0, 0, 0, 9}, net::IpAddress::parse("10.0.0.1").value()};
+      }
+    }
+    return update;
+  }
+  nexthop::NetworkView view;
+  std::map<net::IpAddress, std::string> unresolved;
+  [[nodiscard]] const nexthop::Targets& targets() const { return targets_; }
+
+ private:
+  nexthop::Targets targets_;
+  std::set<uint32_t> usable_;
+};
+
+}  // namespace sluice::agent
