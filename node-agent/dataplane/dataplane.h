@@ -1,6 +1,6 @@
 // The edge to the kernel, as the rest of the agent sees it: maps, programs, links. It decides nothing: what to write is
-// node-agent/program's, which way packets leave is node-agent/nexthop's. An interface, so that the agent's own code can run
-// against a fake where thousands of agents or faults are wanted; `KernelDataplane::open` gives the real one.
+// node-agent/program's, which way packets leave is node-agent/nexthop's. An interface, so that the agent's own code can
+// run against a fake where thousands of agents or faults are wanted; `KernelDataplane::open` gives the real one.
 #pragma once
 
 #include <array>
@@ -35,10 +35,10 @@ struct AttachedInterface {
 
 // How packets for one backend address leave this node.
 struct NextHop {
-  bool local = false;      // the address is on this machine: pass up
-  uint32_t ifindex = 0;    // where they leave; 0 with local
-  Mac mac{};               // of the neighbour
-  net::IpAddress source;   // this node's address for nat on that way
+  bool local = false;     // the address is on this machine: pass up
+  uint32_t ifindex = 0;   // where they leave; 0 with local
+  Mac mac{};              // of the neighbour
+  net::IpAddress source;  // this node's address for nat on that way
   friend bool operator==(const NextHop&, const NextHop&) = default;
 };
 // By backend address; an address that is missing is not resolved (yet).
@@ -99,15 +99,17 @@ struct IdleTimes {
 class Dataplane {
  public:
   virtual ~Dataplane() = default;
-  // Makes the maps hold `desired` as seen from `node`: writes the difference, waits out the grace period for what it frees, reads
-  // the touched entries back and compares. Never leaves a reader between two states of a service.
-  virtual ProgramOutcome program(const state::DesiredState& desired, const std::string& node, const NextHops& next_hops) = 0;
+  // Makes the maps hold `desired` as seen from `node`: writes the difference, waits out the grace period for what it
+  // frees, reads the touched entries back and compares. Never leaves a reader between two states of a service.
+  virtual ProgramOutcome program(const state::DesiredState& desired, const std::string& node,
+                                 const NextHops& next_hops) = 0;
   // The same for a change of ways only: one aligned store a record.
   virtual Status update_next_hops(const NextHops& next_hops) = 0;
   // Reads everything back and compares it with what was programmed last; one failure for each service that differs.
   virtual ProgramOutcome verify() = 0;
-  // Attaches to these and only these interfaces (XDP link and tc egress), or updates what is attached in place. Fails whole, with
-  // what was attached before left as it was: interface unknown, driver without native XDP, a foreign program there.
+  // Attaches to these and only these interfaces (XDP link and tc egress), or updates what is attached in place. Fails
+  // whole, with what was attached before left as it was: interface unknown, driver without native XDP, a foreign
+  // program there.
   virtual Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) = 0;
   [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
   // Answers ARP for these and only these from now until `valid_for` from now.

@@ -12,7 +12,6 @@ using dataplane::ServiceFailure;
 
 constexpr const char* kTableFull = "TableFull";
 constexpr const char* kNotSupported = "NotSupported";
-constexpr const char* kUnreachable = "Unreachable";
 
 // How ways differ from those before.
 struct WayChange {
@@ -107,6 +106,12 @@ Plan Programmer::plan(const ImageView& image, const state::DesiredState& desired
   }
   std::erase_if(desired_, [&desired](const auto& entry) { return !desired.services.contains(entry.first); });
   return plan;
+}
+
+void Programmer::remember(const Programmer& before) {
+  desired_ = before.desired_;
+  flow_hash_key_ = before.flow_hash_key_;
+  node_ = before.node_;
 }
 
 Plan Programmer::plan_ways(const ImageView& image, const Ways& ways) {
@@ -448,38 +453,22 @@ void Programmer::retain_egress() {
   egress_.retain(used);
 }
 
-// Services stand in the maps without a way to some backend too; whoever asked for them wants to know.
+// A way that is known but finds no room. Ways that are not known (yet) are whoever's who looks for them.
 void Programmer::report_ways(Work& work) const {
+  if (!egress_.ran_out()) {
+    return;
+  }
   for (const auto& [id, service] : programmed_) {
-    std::unordered_set<uint32_t> unresolved;
-    for (const Record& record : service.records) {
-      if (record.state == Record::State::used && record.identity.forwarding == SLUICE_FORWARD_NAT &&
-          record.next_hop == 0) {
-        unresolved.insert(record.identity.address);
-      }
+    const auto refused = std::find_if(service.records.begin(), service.records.end(), [this](const Record& record) {
+      return record.state == Record::State::used && record.identity.forwarding == SLUICE_FORWARD_NAT &&
+             record.next_hop == 0 && egress_.ran_out(record.identity.address);
+    });
+    if (refused != service.records.end() && work.wanted.contains(id)) {
+      work.plan.failures.push_back(
+          ServiceFailure{id, kTableFull,
+                         "no room for the interface or source address that leads to " +
+                             net::IpAddress::from_ipv4(refused->identity.address).to_string()});
     }
-    const auto wanted = unresolved.empty() ? work.wanted.end() : work.wanted.find(id);
-    if (wanted == work.wanted.end()) {
-      continue;
-    }
-    std::set<net::IpAddress> addresses;
-    bool ran_out = false;
-    for (const auto& backend : wanted->second->backends) {
-      if (backend.left == 0 && backend.address.is_ipv4() && unresolved.contains(backend.address.ipv4())) {
-        addresses.insert(backend.address);
-        ran_out = ran_out || egress_.ran_out(backend.address.ipv4());
-      }
-    }
-    if (addresses.empty()) {
-      continue;
-    }
-    std::string message =
-        ran_out ? "no room for the interface or source address that leads to " : "no way is known (yet) to ";
-    message += addresses.begin()->to_string();
-    if (addresses.size() > 1) {
-      message += " and " + std::to_string(addresses.size() - 1) + " more";
-    }
-    work.plan.failures.push_back(ServiceFailure{id, ran_out ? kTableFull : kUnreachable, message});
   }
 }
 

@@ -70,6 +70,9 @@ class Programmer {
   // What is inconsistent in it is treated as not there, to be written anew.
   static Programmer decode(const Sizes& sizes, NatPorts ports, const ImageView& image);
 
+  // Takes over what was desired last, so that plan_ways() brings the maps to it.
+  void remember(const Programmer& before);
+
   // `image` is what the maps hold now, that is what decode() saw plus every store planned since. The stores planned are
   // taken as made.
   Plan plan(const ImageView& image, const state::DesiredState& desired, const std::string& node, const Ways& ways);

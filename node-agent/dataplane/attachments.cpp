@@ -1,0 +1,364 @@
+#include "node-agent/dataplane/attachments.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+#include <utility>
+
+#include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/tc.h"
+
+namespace sluice::agent::dataplane {
+namespace {
+
+constexpr const char* kAttach = "attach XDP program to";
+
+const char* text(AttachMode mode) {
+  return mode == AttachMode::native ? "native" : "generic";
+}
+
+bpf_xdp_query_opts query(uint32_t ifindex) {
+  bpf_xdp_query_opts options{};
+  options.sz = sizeof options;
+  bpf_xdp_query(static_cast<int>(ifindex), 0, &options);
+  return options;
+}
+
+std::string program_text(uint32_t id) {
+  const Fd program(bpf_prog_get_fd_by_id(id));
+  bpf_prog_info info{};
+  __u32 length = sizeof info;
+  const bool named = program && bpf_obj_get_info_by_fd(program.get(), &info, &length) == 0;
+  return (named ? std::string("'") + info.name + "' " : std::string()) + "(id " + std::to_string(id) + ")";
+}
+
+// The program of somebody else on an interface without a link of ours.
+Status refuse_foreign(const Device& device) {
+  const auto found = query(device.ifindex);
+  for (const uint32_t id : {found.drv_prog_id, found.skb_prog_id, found.hw_prog_id, found.prog_id}) {
+    if (id != 0) {
+      return fail(ErrorKind::conflict, kAttach, device.name,
+                  "another XDP program " + program_text(id) + " is attached there, and is left alone");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+uint32_t ifindex_of_link(int link) {
+  bpf_link_info info{};
+  __u32 length = sizeof info;
+  return bpf_obj_get_info_by_fd(link, &info, &length) == 0 && info.type == BPF_LINK_TYPE_XDP ? info.xdp.ifindex : 0;
+}
+
+bool Attachments::alive(const Attachment& attachment) {
+  return ifindex_of_link(attachment.link.get()) == attachment.device.ifindex;
+}
+
+void Attachments::find() {
+  for (const auto& layout : layout_directories(directory_)) {
+    const std::string links = layout + "/links";
+    for (const auto& name : entries(links)) {
+      Attachment attachment;
+      attachment.pin = links;
+      attachment.pin.append("/").append(name);
+      attachment.link = Fd(bpf_obj_get(attachment.pin.c_str()));
+      const uint32_t ifindex = attachment.link ? ifindex_of_link(attachment.link.get()) : 0;
+      auto device = ifindex != 0 ? device_by_index(ifindex) : fail(ErrorKind::not_found, "", "", "");
+      if (!device) {
+        if (Status gone = unpin(attachment.pin); !gone) {
+          spdlog::warn("{}", gone.error().message());
+        }
+        continue;
+      }
+      attachment.device = std::move(*device);
+      attachment.mode = query(ifindex).skb_prog_id != 0 ? AttachMode::generic : AttachMode::native;
+      attachments_.insert_or_assign(attachment.device.name, std::move(attachment));
+    }
+  }
+}
+
+std::vector<AttachedInterface> Attachments::list() const {
+  std::vector<AttachedInterface> attached;
+  for (const auto& [name, attachment] : attachments_) {
+    if (alive(attachment)) {
+      attached.push_back({name, attachment.device.ifindex, attachment.mode, attachment.device.driver});
+    }
+  }
+  return attached;
+}
+
+Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps) {
+  std::vector<Step> steps;
+  std::set<std::string> wanted;
+  for (const auto& request : requests) {
+    if (!wanted.insert(request.name).second) {
+      return fail(ErrorKind::invalid, kAttach, request.name, "it is named twice");
+    }
+    auto step = prepare(request, maps);
+    if (!step) {
+      return tl::unexpected(step.error());
+    }
+    steps.push_back(std::move(*step));
+  }
+  // What can be refused comes first; taken back when one is. An interface that has a link already is updated in place.
+  std::vector<std::pair<std::string, std::optional<AttachMode>>> done;
+  for (Step& step : steps) {
+    const std::string name = step.device.name;
+    std::optional<AttachMode> before;
+    Status outcome;
+    if (step.kind == Step::Kind::create) {
+      outcome = create(step);
+    } else if (step.kind == Step::Kind::change_mode) {
+      before = attachments_.at(name).mode;
+      outcome = change_mode(step);
+    } else {
+      continue;
+    }
+    if (!outcome) {
+      for (const auto& [other, mode] : done) {
+        if (mode) {
+          back_to(other, *mode);
+        } else if (Status gone = detach(attachments_.at(other)); gone) {
+          attachments_.erase(other);
+        }
+      }
+      return outcome;
+    }
+    done.emplace_back(name, before);
+  }
+  for (Step& step : steps) {
+    if (step.kind == Step::Kind::update || step.kind == Step::Kind::keep) {
+      if (Status updated = update(step); !updated) {
+        return updated;
+      }
+    }
+  }
+  for (auto attachment = attachments_.begin(); attachment != attachments_.end();) {
+    if (wanted.contains(attachment->first)) {
+      ++attachment;
+      continue;
+    }
+    if (Status gone = detach(attachment->second); !gone) {
+      return gone;
+    }
+    attachment = attachments_.erase(attachment);
+  }
+  if (maps.replacing()) {
+    // Flows that began while the programs before still used the older map.
+    if (Status copied = maps.take_over_flows(); !copied) {
+      return copied;
+    }
+    if (Status pinned = maps.pin_all(); !pinned) {
+      return pinned;
+    }
+  }
+  remove_older_layouts();
+  return {};
+}
+
+// Looks and loads; changes nothing that is attached.
+Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, const Maps& maps) {
+  auto device = device_by_name(request.name);
+  if (!device) {
+    return fail(device.error().kind, kAttach, request.name, device.error().reason);
+  }
+  if (!device->ethernet) {
+    return fail(ErrorKind::not_supported, kAttach, request.name, "it is no Ethernet interface");
+  }
+  Step step;
+  step.device = std::move(*device);
+  step.mode = request.mode;
+  const auto known = attachments_.find(request.name);
+  if (known != attachments_.end() && (known->second.device.ifindex != step.device.ifindex || !alive(known->second))) {
+    // The interface of that name is another one now, or somebody has detached the link.
+    if (Status gone = unpin(known->second.pin); !gone) {
+      return tl::unexpected(gone.error());
+    }
+    attachments_.erase(known);
+  }
+  const auto now = attachments_.find(request.name);
+  if (now == attachments_.end()) {
+    if (Status free = refuse_foreign(step.device); !free) {
+      return tl::unexpected(free.error());
+    }
+    step.kind = Step::Kind::create;
+  } else if (now->second.mode != request.mode) {
+    step.kind = Step::Kind::change_mode;
+  } else {
+    const bool same = now->second.object && now->second.device.mac == step.device.mac;
+    step.kind = same ? Step::Kind::keep : Step::Kind::update;
+  }
+  if (step.kind != Step::Kind::keep) {
+    auto object = ProgramObject::load(maps, step.device);
+    if (!object) {
+      return tl::unexpected(object.error());
+    }
+    step.object = std::move(*object);
+  }
+  return step;
+}
+
+Result<Fd> Attachments::create_link(const Device& device, AttachMode mode, int program) {
+  LIBBPF_OPTS(bpf_link_create_opts, options,
+              .flags = mode == AttachMode::native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
+  Fd link(bpf_link_create(program, static_cast<int>(device.ifindex), BPF_XDP, &options));
+  if (link) {
+    return link;
+  }
+  const int error = errno;
+  const bool drivers =
+      error != EPERM && error != EACCES && error != EBUSY && error != EEXIST && error != ENODEV && error != ENOMEM;
+  auto failed = fail_errno(error, kAttach, device.name);
+  if (mode == AttachMode::native && drivers) {
+    failed.value().kind = ErrorKind::not_supported;
+    failed.value().reason = "driver " + (device.driver.empty() ? "(unknown)" : device.driver) +
+                            " does not take XDP in native mode (" + failed.value().reason +
+                            "); generic mode, which is slower, must be asked for by name";
+  }
+  return failed;
+}
+
+Status Attachments::create(Step& step) {
+  auto link = create_link(step.device, step.mode, step.object->xdp());
+  if (!link) {
+    return tl::unexpected(link.error());
+  }
+  Attachment attachment;
+  attachment.device = step.device;
+  attachment.mode = step.mode;
+  attachment.link = std::move(*link);
+  attachment.object = std::move(step.object);
+  Status outcome = pin_link(attachment);
+  if (outcome) {
+    outcome = attach_egress(step.device.ifindex, step.device.name, attachment.object->egress());
+  }
+  if (!outcome) {
+    attachment.on_egress = false;
+    if (Status gone = detach(attachment); !gone) {
+      spdlog::warn("{}", gone.error().message());
+    }
+    return outcome;
+  }
+  attachments_.insert_or_assign(step.device.name, std::move(attachment));
+  return {};
+}
+
+// The kernel has one mode on an interface at a time: off with the one, on with the other.
+Status Attachments::change_mode(Step& step) {
+  Attachment& attachment = attachments_.at(step.device.name);
+  const AttachMode before = attachment.mode;
+  const auto reattach = [&](AttachMode mode) -> Status {
+    auto link = create_link(step.device, mode, step.object->xdp());
+    if (!link) {
+      return tl::unexpected(link.error());
+    }
+    attachment.link = std::move(*link);
+    attachment.mode = mode;
+    return pin_link(attachment);
+  };
+  if (bpf_link_detach(attachment.link.get()) != 0) {
+    return fail_errno(errno, "detach XDP program from", step.device.name);
+  }
+  Status outcome = reattach(step.mode);
+  if (!outcome) {
+    if (Status again = reattach(before); !again) {
+      spdlog::error("{} in {} mode, as it was", again.error().message(), text(before));
+    }
+  }
+  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress && outcome) {
+    outcome = egress;
+  }
+  attachment.device = step.device;
+  attachment.object = std::move(step.object);
+  return outcome;
+}
+
+void Attachments::back_to(const std::string& name, AttachMode mode) {
+  Attachment& attachment = attachments_.at(name);
+  Step step;
+  step.device = attachment.device;
+  step.mode = mode;
+  step.object = std::move(attachment.object);
+  if (Status outcome = change_mode(step); !outcome) {
+    spdlog::error("{} in {} mode, as it was", outcome.error().message(), text(mode));
+  }
+}
+
+Status Attachments::update(Step& step) {
+  Attachment& attachment = attachments_.at(step.device.name);
+  if (step.kind == Step::Kind::keep) {
+    const auto there = has_egress(step.device.ifindex, step.device.name);
+    return there && *there ? Status()
+                           : attach_egress(step.device.ifindex, step.device.name, attachment.object->egress());
+  }
+  if (bpf_link_update(attachment.link.get(), step.object->xdp(), nullptr) != 0) {
+    return fail_errno(errno, "update XDP program of", step.device.name);
+  }
+  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+    return egress;
+  }
+  attachment.device = step.device;
+  attachment.object = std::move(step.object);
+  return pin_link(attachment);
+}
+
+// Pins the link where this layout has it, and nowhere else.
+Status Attachments::pin_link(Attachment& attachment) const {
+  const std::string place = layout_directory(directory_) + "/links/" + link_pin_name(attachment.device.name);
+  if (attachment.pin == place && ifindex_of_link(Fd(bpf_obj_get(place.c_str())).get()) == attachment.device.ifindex) {
+    return {};
+  }
+  if (Status pinned = pin(attachment.link.get(), place); !pinned) {
+    return pinned;
+  }
+  if (!attachment.pin.empty() && attachment.pin != place) {
+    if (Status gone = unpin(attachment.pin); !gone) {
+      return gone;
+    }
+  }
+  attachment.pin = place;
+  return {};
+}
+
+Status Attachments::detach(Attachment& attachment) {
+  if (alive(attachment)) {
+    if (bpf_link_detach(attachment.link.get()) != 0) {
+      return fail_errno(errno, "detach XDP program from", attachment.device.name);
+    }
+    if (attachment.on_egress) {
+      if (Status off = detach_egress(attachment.device.ifindex, attachment.device.name); !off) {
+        return off;
+      }
+    }
+  }
+  return attachment.pin.empty() ? Status() : unpin(attachment.pin);
+}
+
+Status Attachments::detach_all() {
+  for (auto& [name, attachment] : attachments_) {
+    if (Status gone = detach(attachment); !gone) {
+      return gone;
+    }
+  }
+  attachments_.clear();
+  return {};
+}
+
+void Attachments::remove_older_layouts() const {
+  for (const auto& layout : layout_directories(directory_)) {
+    if (layout != layout_directory(directory_)) {
+      if (Status gone = remove_tree(layout); !gone) {
+        spdlog::warn("{}", gone.error().message());
+      }
+    }
+  }
+}
+
+}  // namespace sluice::agent::dataplane

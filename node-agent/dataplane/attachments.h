@@ -1,0 +1,67 @@
+// Which interfaces the programs are attached to, and changing that as a whole. Internal to dataplane/.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/device.h"
+#include "node-agent/dataplane/fd.h"
+#include "node-agent/dataplane/program_object.h"
+
+namespace sluice::agent::dataplane {
+
+class Attachments {
+ public:
+  explicit Attachments(std::string directory) : directory_(std::move(directory)) {}
+
+  // Finds what an earlier process has left attached, of any layout. Pins of links that are dead are removed.
+  void find();
+
+  // See Dataplane::attach. Puts `maps` in the place of their pins when the programs that use them are attached.
+  Status set(const std::vector<InterfaceRequest>& requests, Maps& maps);
+
+  // Those whose link is alive.
+  [[nodiscard]] std::vector<AttachedInterface> list() const;
+
+  // Takes everything off.
+  Status detach_all();
+
+ private:
+  struct Attachment {
+    Device device;
+    AttachMode mode = AttachMode::native;
+    Fd link;
+    std::string pin;                      // where the link is pinned
+    std::optional<ProgramObject> object;  // nullopt: an earlier process has loaded it
+    bool on_egress = true;
+  };
+  struct Step {
+    enum class Kind { keep, update, change_mode, create };
+    Kind kind = Kind::create;
+    Device device;
+    AttachMode mode = AttachMode::native;
+    std::optional<ProgramObject> object;  // loaded, but for keep
+  };
+
+  [[nodiscard]] Result<Step> prepare(const InterfaceRequest& request, const Maps& maps);
+  Status create(Step& step);
+  Status change_mode(Step& step);
+  Status update(Step& step);
+  Status pin_link(Attachment& attachment) const;
+  void back_to(const std::string& name, AttachMode mode);
+  void remove_older_layouts() const;
+  static bool alive(const Attachment& attachment);
+  static Result<Fd> create_link(const Device& device, AttachMode mode, int program);
+  static Status detach(Attachment& attachment);
+
+  std::string directory_;
+  std::map<std::string, Attachment> attachments_;  // by interface
+};
+
+// The ifindex that a link of an XDP program is on; 0: none, the interface is gone or the link was detached.
+uint32_t ifindex_of_link(int link);
+
+}  // namespace sluice::agent::dataplane

@@ -1,0 +1,42 @@
+// The directory in bpffs where maps and links are pinned, and its layout. Internal to dataplane/.
+//
+//   <directory>/v<layout>/maps/<map>
+//   <directory>/v<layout>/links/xdp-<interface>
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+
+namespace sluice::agent::dataplane {
+
+// "<directory>/v<SLUICE_LAYOUT_VERSION>"
+std::string layout_directory(const std::string& directory);
+
+// Whether the directory, or the nearest one above it that is there, lies on a bpffs.
+bool on_bpffs(const std::string& directory);
+
+// Makes sure that `directory` lies on a bpffs and holds this layout's directories. Mounts one where there is none: on
+// /sys/fs/bpf for directories below it, on the directory itself elsewhere.
+Status prepare_directory(const std::string& directory);
+
+// The directories of this and other layouts below `directory`; none where it does not exist.
+std::vector<std::string> layout_directories(const std::string& directory);
+
+// The names in a directory; none where it does not exist.
+std::vector<std::string> entries(const std::string& path);
+
+// Removes pins and directories, as deep as it goes. What is not there is fine.
+Status remove_tree(const std::string& path);
+Status unpin(const std::string& path);
+
+// Pins what `fd` is, in the place of what was pinned there.
+Status pin(int fd, const std::string& path);
+
+// "xdp-eth0%2e100": names in bpffs have no dots.
+std::string link_pin_name(const std::string& interface);
+// The interface of such a name; empty for other names.
+std::string interface_of_link_pin(const std::string& name);
+
+}  // namespace sluice::agent::dataplane

@@ -1,0 +1,392 @@
+#include "node-agent/dataplane/kernel_dataplane.h"
+
+#include <bpf/bpf.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+#include <optional>
+#include <set>
+
+#include "node-agent/dataplane/attachments.h"
+#include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/counter_maps.h"
+#include "node-agent/dataplane/flow_sweep.h"
+#include "node-agent/dataplane/grace.h"
+#include "node-agent/dataplane/libbpf_log.h"
+#include "node-agent/dataplane/probe.h"
+#include "node-agent/dataplane/purge.h"
+#include "node-agent/dataplane/read_back.h"
+
+namespace sluice::agent::dataplane {
+namespace {
+
+constexpr const char* kNotOpen = "the dataplane has been purged";
+constexpr int kMostRounds = 64;  // of waiting for freed room, in one program()
+
+uint64_t monotonic_now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(time.tv_nsec);
+}
+
+Status check(const Options& options) {
+  const program::Sizes& sizes = options.sizes.tables;
+  const auto invalid = [](const char* what) { return fail(ErrorKind::invalid, "open the dataplane", "", what); };
+  if (options.directory.empty() || options.directory[0] != '/') {
+    return invalid("the directory for pins must be an absolute path");
+  }
+  if (sizes.service_keys < 128 || sizes.service_keys > 1U << 24) {
+    return invalid("the service table must have 128 to 16777216 entries");
+  }
+  if (sizes.services == 0 || sizes.backends == 0 || sizes.backends > 1U << 25) {
+    return invalid("there must be room for 1 service and 1 to 33554432 backends");
+  }
+  if (sizes.slots < SLUICE_SLOT_UNIT || sizes.slots % SLUICE_SLOT_UNIT != 0 || sizes.slots > 1U << 27) {
+    return invalid("the slots must be a multiple of 8, at most 134217728");
+  }
+  if (options.sizes.flows == 0 || options.sizes.owned_addresses == 0) {
+    return invalid("there must be room for flows and for owned addresses");
+  }
+  if (options.nat_ports.first == 0 || options.nat_ports.first > options.nat_ports.last) {
+    return invalid("the ports for nat must be a range from 1 on");
+  }
+  return {};
+}
+
+Status check_machine(const std::string& directory) {
+  const auto findings = probe(directory);
+  if (findings.empty()) {
+    return {};
+  }
+  std::string text;
+  for (const Finding& finding : findings) {
+    text += (text.empty() ? "" : "; ") + finding.message;
+  }
+  ErrorKind kind = ErrorKind::denied;
+  if (findings.front().lack == Lack::kernel_too_old) {
+    kind = ErrorKind::not_supported;
+  } else if (findings.front().lack == Lack::no_bpffs) {
+    kind = ErrorKind::unavailable;
+  }
+  return fail(kind, "open the dataplane", "", text);
+}
+
+void add_failures(std::vector<ServiceFailure>& failures, const std::vector<ServiceFailure>& more) {
+  failures.insert(failures.end(), more.begin(), more.end());
+}
+
+void merge(program::Touched& all, const program::Touched& more) {
+  all.services.insert(all.services.end(), more.services.begin(), more.services.end());
+  all.removed_keys.insert(all.removed_keys.end(), more.removed_keys.begin(), more.removed_keys.end());
+}
+
+}  // namespace
+
+struct KernelDataplane::Open {
+  Open(Options chosen, Fd locked, Maps opened)
+      : options(std::move(chosen)),
+        lock(std::move(locked)),
+        maps(std::move(opened)),
+        programmer(options.sizes.tables, options.nat_ports),
+        counters(options.sizes.tables, maps.fresh_tables()),
+        attachments(options.directory) {}
+
+  using MakePlan = std::function<program::Plan(const program::Ways&)>;
+  void decode();
+  [[nodiscard]] program::Ways ways(const NextHops& next_hops) const;
+  ProgramOutcome run(const NextHops& next_hops, const MakePlan& make_plan);
+  void store(const program::WriteList& writes) const;
+  bool grace();
+  std::vector<ServiceFailure> read_back(const program::Touched* touched);
+  Status find_owned();
+
+  Options options;
+  Fd lock;
+  Maps maps;
+  program::Programmer programmer;
+  CounterKeeper counters;
+  Attachments attachments;
+  std::vector<ServiceFailure> plan_failures;    // of the last plan
+  bool decode_again = false;                    // the maps are not what was taken for granted
+  std::optional<std::set<OwnedAddress>> owned;  // what the map holds; nullopt: not known yet
+};
+
+void KernelDataplane::Open::decode() {
+  if (Status waited = wait_for_grace_period(); !waited) {
+    spdlog::warn("{}", waited.error().message());
+  }
+  auto decoded = program::Programmer::decode(options.sizes.tables, options.nat_ports, maps.view());
+  decoded.remember(programmer);
+  programmer = std::move(decoded);
+  decode_again = false;
+}
+
+program::Ways KernelDataplane::Open::ways(const NextHops& next_hops) const {
+  program::Ways ways;
+  ways.next_hops = next_hops;
+  for (const auto& [address, way] : next_hops) {
+    if (way.local || way.ifindex == 0 || ways.interfaces.contains(way.ifindex)) {
+      continue;
+    }
+    // One that has just gone, or has no MAC, is no way.
+    const auto device = device_by_index(way.ifindex);
+    if (device && device->ethernet) {
+      const auto mtu = static_cast<uint16_t>(std::min<uint32_t>(device->mtu, UINT16_MAX));
+      ways.interfaces[way.ifindex] = program::Interface{device->mac, mtu};
+    }
+  }
+  return ways;
+}
+
+void KernelDataplane::Open::store(const program::WriteList& writes) const {
+  for (const program::Write& write : writes.writes()) {
+    program::apply(write, writes.values(write), maps.memory(write.map));
+  }
+}
+
+// Lets go of what was left. False: it is kept until a wait succeeds.
+bool KernelDataplane::Open::grace() {
+  if (!programmer.awaits_grace()) {
+    return true;
+  }
+  if (Status waited = wait_for_grace_period(); !waited) {
+    spdlog::warn("{}; what is left in the maps is not used again meanwhile", waited.error().message());
+    return false;
+  }
+  store(programmer.grace_over());
+  return true;
+}
+
+ProgramOutcome KernelDataplane::Open::run(const NextHops& next_hops, const MakePlan& make_plan) {
+  if (decode_again) {
+    decode();
+  }
+  const program::Ways ways_now = ways(next_hops);
+  ProgramOutcome outcome;
+  program::Touched touched;
+  program::Plan plan;
+  for (int round = 0; round < kMostRounds; ++round) {
+    plan = make_plan(ways_now);
+    if (Status kept = counters.prepare(maps, plan); !kept) {
+      spdlog::warn("{}; counts of services that are new may begin elsewhere than at 0", kept.error().message());
+    }
+    store(plan.writes);
+    outcome.writes += plan.writes.elements();
+    merge(touched, plan.touched);
+    if (!grace() || !plan.retry_after_grace) {
+      break;
+    }
+  }
+  plan_failures = plan.failures;
+  outcome.failures = plan_failures;
+  add_failures(outcome.failures, read_back(&touched));
+  return outcome;
+}
+
+std::vector<ServiceFailure> KernelDataplane::Open::read_back(const program::Touched* touched) {
+  if (touched != nullptr && touched->services.empty() && touched->removed_keys.empty()) {
+    return {};
+  }
+  const auto copy = ReadBack::read(maps, programmer.regions(touched));
+  std::vector<ServiceFailure> failures;
+  if (!copy) {
+    const auto fail_one = [&](const std::string& id) {
+      failures.push_back({id, "ReadBackDiffers", copy.error().message()});
+    };
+    if (touched != nullptr) {
+      std::for_each(touched->services.begin(), touched->services.end(), fail_one);
+    } else {
+      for (const auto& [id, service] : programmer.programmed()) {
+        fail_one(id);
+      }
+    }
+    return failures;
+  }
+  failures = programmer.check(copy->view(), touched);
+  decode_again = decode_again || !failures.empty();
+  return failures;
+}
+
+// What an earlier process has left in the map.
+Status KernelDataplane::Open::find_owned() {
+  if (owned) {
+    return {};
+  }
+  std::set<OwnedAddress> found;
+  sluice_owned_key key{};
+  const void* before = nullptr;
+  while (bpf_map_get_next_key(maps.fd("owned_addresses"), before, &key) == 0) {
+    before = &key;
+    found.insert({net::IpAddress::from_ipv4(key.address), key.ifindex});
+  }
+  if (errno != ENOENT) {
+    return fail_errno(errno, "read map", "owned_addresses");
+  }
+  owned = std::move(found);
+  return {};
+}
+
+KernelDataplane::KernelDataplane(std::unique_ptr<Open> open) : open_(std::move(open)) {}
+KernelDataplane::~KernelDataplane() = default;
+
+Result<std::unique_ptr<Dataplane>> KernelDataplane::open(const Options& options) {
+  route_libbpf_log();
+  // Needed before Linux 5.11 only, and may be refused.
+  const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+  for (const Status& status : {check(options), check_machine(options.directory)}) {
+    if (!status) {
+      return tl::unexpected(status.error());
+    }
+  }
+  if (Status prepared = prepare_directory(options.directory); !prepared) {
+    return tl::unexpected(prepared.error());
+  }
+  auto lock = lock_directory(options.directory);
+  if (!lock) {
+    return tl::unexpected(lock.error());
+  }
+  auto maps = Maps::open(options.directory, options.sizes);
+  if (!maps) {
+    return tl::unexpected(maps.error());
+  }
+  auto open = std::make_unique<Open>(options, std::move(*lock), std::move(*maps));
+  if (!open->maps.fresh_tables()) {
+    open->decode();
+  }
+  open->attachments.find();
+  return std::unique_ptr<Dataplane>(new KernelDataplane(std::move(open)));
+}
+
+ProgramOutcome KernelDataplane::program(const state::DesiredState& desired, const std::string& node,
+                                        const NextHops& next_hops) {
+  if (open_ == nullptr) {
+    ProgramOutcome outcome;
+    for (const auto& [id, service] : desired.services) {
+      outcome.failures.push_back({id, "NotSupported", kNotOpen});
+    }
+    return outcome;
+  }
+  return open_->run(next_hops, [&](const program::Ways& ways) {
+    return open_->programmer.plan(open_->maps.view(), desired, node, ways);
+  });
+}
+
+Status KernelDataplane::update_next_hops(const NextHops& next_hops) {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "update next hops", "", kNotOpen);
+  }
+  const auto outcome = open_->run(
+      next_hops, [&](const program::Ways& ways) { return open_->programmer.plan_ways(open_->maps.view(), ways); });
+  for (const ServiceFailure& failure : outcome.failures) {
+    if (failure.reason == "ReadBackDiffers") {
+      return fail(ErrorKind::internal, "update next hops", failure.service, failure.message);
+    }
+  }
+  return {};
+}
+
+ProgramOutcome KernelDataplane::verify() {
+  ProgramOutcome outcome;
+  if (open_ == nullptr) {
+    return outcome;
+  }
+  outcome.failures = open_->plan_failures;
+  add_failures(outcome.failures, open_->read_back(nullptr));
+  return outcome;
+}
+
+Result<std::vector<AttachedInterface>> KernelDataplane::attach(const std::vector<InterfaceRequest>& interfaces) {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "attach", "", kNotOpen);
+  }
+  if (Status attached = open_->attachments.set(interfaces, open_->maps); !attached) {
+    return tl::unexpected(attached.error());
+  }
+  return open_->attachments.list();
+}
+
+std::vector<AttachedInterface> KernelDataplane::attached() const {
+  return open_ == nullptr ? std::vector<AttachedInterface>{} : open_->attachments.list();
+}
+
+Status KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) {
+  const char* operation = "answer ARP for";
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, operation, "", kNotOpen);
+  }
+  if (Status found = open_->find_owned(); !found) {
+    return found;
+  }
+  const int fd = open_->maps.fd("owned_addresses");
+  const auto key_of = [](const OwnedAddress& one) { return sluice_owned_key{one.address.ipv4(), one.ifindex}; };
+  std::set<OwnedAddress> wanted;
+  for (const OwnedAddress& one : owned) {
+    if (!one.address.is_ipv4()) {
+      return fail(ErrorKind::not_supported, operation, one.address.to_string(), "IPv6 is not supported");
+    }
+    wanted.insert(one);
+  }
+  // Those that go first: they may make the room that those that come need.
+  std::set<OwnedAddress>& there = *open_->owned;
+  for (auto one = there.begin(); one != there.end();) {
+    if (wanted.contains(*one)) {
+      ++one;
+      continue;
+    }
+    const auto key = key_of(*one);
+    if (bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
+      return fail_errno(errno, "stop answering ARP for", one->address.to_string());
+    }
+    one = there.erase(one);
+  }
+  const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
+  for (const OwnedAddress& one : wanted) {
+    const auto key = key_of(one);
+    if (bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
+      return fail_errno(errno, operation, one.address.to_string());
+    }
+    there.insert(one);
+  }
+  return {};
+}
+
+Result<SweepOutcome> KernelDataplane::sweep(const IdleTimes& idle) {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "sweep flows", "", kNotOpen);
+  }
+  return sweep_flows(open_->maps, open_->programmer, idle, monotonic_now());
+}
+
+Result<Counters> KernelDataplane::counters() const {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "read counters", "", kNotOpen);
+  }
+  return read_counters(open_->maps, open_->programmer);
+}
+
+Status KernelDataplane::purge() {
+  if (open_ == nullptr) {
+    return {};
+  }
+  const std::string directory = open_->options.directory;
+  if (Status purged = purge_all(directory); !purged) {
+    return purged;
+  }
+  open_.reset();
+  return {};
+}
+
+Status KernelDataplane::purge(const std::string& directory) {
+  route_libbpf_log();
+  const auto lock = lock_directory(directory);
+  if (!lock && lock.error().kind != ErrorKind::not_found) {
+    return tl::unexpected(lock.error());
+  }
+  return purge_all(directory);
+}
+
+}  // namespace sluice::agent::dataplane

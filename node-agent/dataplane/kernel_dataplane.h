@@ -1,0 +1,53 @@
+// The real dataplane: this machine's kernel, by libbpf.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "node-agent/dataplane/dataplane.h"
+#include "node-agent/dataplane/maps.h"
+#include "node-agent/program/programmer.h"
+
+namespace sluice::agent::dataplane {
+
+struct Options {
+  std::string directory = "/sys/fs/bpf/sluice";  // for pins, on a bpffs
+  MapSizes sizes;
+  program::NatPorts nat_ports;
+};
+
+// Used by one thread at a time; another process cannot open the same directory meanwhile. Closing it (or dying) leaves
+// everything attached and forwarding.
+class KernelDataplane final : public Dataplane {
+ public:
+  // Takes over what an earlier process has left in the directory. Errors: not_supported (the kernel is too old), denied
+  // (a capability is missing, bpf is refused), unavailable (no bpffs), conflict (another process has it open), invalid
+  // (options), exhausted (memory).
+  static Result<std::unique_ptr<Dataplane>> open(const Options& options);
+  // As Dataplane::purge, without opening: also where what is there cannot be taken over. Fails (conflict) where a
+  // process has it open.
+  static Status purge(const std::string& directory);
+
+  KernelDataplane(const KernelDataplane&) = delete;
+  KernelDataplane& operator=(const KernelDataplane&) = delete;
+  ~KernelDataplane() override;
+
+  ProgramOutcome program(const state::DesiredState& desired, const std::string& node,
+                         const NextHops& next_hops) override;
+  Status update_next_hops(const NextHops& next_hops) override;
+  ProgramOutcome verify() override;
+  Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) override;
+  [[nodiscard]] std::vector<AttachedInterface> attached() const override;
+  Status set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
+  Result<SweepOutcome> sweep(const IdleTimes& idle) override;
+  [[nodiscard]] Result<Counters> counters() const override;
+  // Nothing is open afterwards: every further call fails.
+  Status purge() override;
+
+ private:
+  struct Open;
+  explicit KernelDataplane(std::unique_ptr<Open> open);
+  std::unique_ptr<Open> open_;  // nullptr after purge()
+};
+
+}  // namespace sluice::agent::dataplane

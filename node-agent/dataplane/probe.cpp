@@ -1,0 +1,115 @@
+#include "node-agent/dataplane/probe.h"
+
+#include <bpf/bpf.h>
+#include <linux/capability.h>
+#include <sys/utsname.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+
+#include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/fd.h"
+
+namespace sluice::agent::dataplane {
+namespace {
+
+// Atomic or and compare-and-exchange in BPF programs; links for XDP are from 5.9, memory-mapped arrays from 5.5.
+constexpr int kMajor = 5;
+constexpr int kMinor = 12;
+
+struct Needed {
+  int number;
+  const char* name;
+  const char* use;
+  bool in_sys_admin;  // CAP_SYS_ADMIN implies it
+};
+constexpr std::array<Needed, 3> kNeeded = {{
+    {CAP_NET_ADMIN, "CAP_NET_ADMIN", "to attach programs to interfaces", false},
+    {CAP_BPF, "CAP_BPF", "to make maps and load programs", true},
+    {CAP_PERFMON, "CAP_PERFMON", "for the pointer arithmetic of the XDP program", true},
+}};
+
+bool has(uint64_t capabilities, int number) {
+  return (capabilities >> number & 1) != 0;
+}
+
+uint64_t effective_capabilities() {
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.rfind("CapEff:", 0) == 0) {
+      return std::strtoull(line.c_str() + std::strlen("CapEff:"), nullptr, 16);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+const char* reason(Lack lack) {
+  switch (lack) {
+    case Lack::kernel_too_old:
+      return "KernelTooOld";
+    case Lack::missing_capability:
+      return "MissingCapability";
+    case Lack::no_bpffs:
+      return "NoBpffs";
+    case Lack::bpf_refused:
+      return "BpfRefused";
+  }
+  return "";
+}
+
+std::vector<Finding> judge(const MachineFacts& facts) {
+  std::vector<Finding> findings;
+  int major = 0;
+  int minor = 0;
+  const bool known = std::sscanf(facts.kernel_release.c_str(), "%d.%d", &major, &minor) == 2;
+  if (known && (major < kMajor || (major == kMajor && minor < kMinor))) {
+    findings.push_back({Lack::kernel_too_old, facts.kernel_release,
+                        "Linux " + facts.kernel_release + " is too old: Sluice needs " + std::to_string(kMajor) + "." +
+                            std::to_string(kMinor) + " or newer"});
+  }
+  const bool sys_admin = has(facts.capabilities, CAP_SYS_ADMIN);
+  for (const Needed& needed : kNeeded) {
+    if (!has(facts.capabilities, needed.number) && !(needed.in_sys_admin && sys_admin)) {
+      findings.push_back(
+          {Lack::missing_capability, needed.name,
+           std::string(needed.name) + " is missing, " + needed.use + ": add it to the agent's capabilities"});
+    }
+  }
+  if (!facts.bpffs && !facts.may_mount) {
+    findings.push_back(
+        {Lack::no_bpffs, facts.directory,
+         facts.directory +
+             " is not on a bpffs, and mounting one takes CAP_SYS_ADMIN: mount it on the host (mount -t bpf bpf "
+             "/sys/fs/bpf) and let the agent see it"});
+  }
+  // With a capability missing that is what to say.
+  if (findings.empty() && facts.map_error != 0) {
+    findings.push_back({Lack::bpf_refused, "bpf(2)",
+                        std::string("bpf(2) refuses to make a map (") + std::strerror(facts.map_error) +
+                            "): a seccomp or AppArmor profile, or kernel lockdown, may forbid it"});
+  }
+  return findings;
+}
+
+std::vector<Finding> probe(const std::string& directory) {
+  MachineFacts facts;
+  utsname name{};
+  if (uname(&name) == 0) {
+    facts.kernel_release = name.release;
+  }
+  facts.capabilities = effective_capabilities();
+  facts.directory = directory;
+  facts.bpffs = on_bpffs(directory);
+  facts.may_mount = has(facts.capabilities, CAP_SYS_ADMIN);
+  const Fd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, "sluice_probe", 4, 8, 1, nullptr));
+  facts.map_error = map ? 0 : errno;
+  return judge(facts);
+}
+
+}  // namespace sluice::agent::dataplane
