@@ -219,10 +219,12 @@ __noinline int aim(struct xdp_md* ctx, const struct flow_query* query, struct ta
   const struct sluice_config* node = node_config();
   const struct sluice_backend* backend;
   enum candidate found;
+  __u32 index; /* on the stack: before Linux 6.2 a map's key may not lie in memory of the caller's */
 
   if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
-  found = find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &target->backend);
+  found = find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &index);
   if (found != CANDIDATE_FOUND) return found == CANDIDATE_NONE ? SLUICE_REASON_NO_BACKEND : SLUICE_REASON_STALE_TABLE;
+  target->backend = index;
   target->address = backend->address;
   target->port = backend->port;
   target->forwarding = backend->forwarding;
@@ -274,7 +276,7 @@ __noinline int take_port(const struct flow_query* query, struct target* target, 
   const struct sluice_config* node = node_config();
   struct sluice_flow record = {};
   union flow_key_words key;
-  long error;
+  int error; /* before Linux 6.4 a map's update leaves no more than 32 bits */
 
   if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
     return SLUICE_PORT_LOST;
