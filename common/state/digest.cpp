@@ -61,8 +61,8 @@ class Sha256 {
  private:
   // Fetched once: the implicit fetch of EVP_sha256() costs more than hashing a small entry.
   static const EVP_MD* algorithm() {
-    static const EVP_MD* const kAlgorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-    return kAlgorithm;
+    static const EVP_MD* const fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+    return fetched;
   }
   struct Free {
     void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }

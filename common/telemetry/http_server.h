@@ -24,7 +24,7 @@ using HttpHandler = std::function<HttpReply()>;
 
 struct HttpLimits {
   size_t connections = 64;               // one more closes the oldest: slow clients cannot keep a probe out
-  size_t header_bytes = 8 * 1024;        // more is answered with 431
+  size_t header_bytes = 8192;            // more is answered with 431
   std::chrono::milliseconds time{5000};  // for a request to arrive whole, and again for its reply to leave
 };
 
