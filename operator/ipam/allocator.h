@@ -59,8 +59,8 @@ struct Input {
   const std::map<std::string, resources::Ptr<resources::AddressClaim>>& claims;
   const std::map<std::string, resources::Ptr<resources::Namespace>>& namespaces;
   const std::vector<Request>& requests;  // one for each owner, in any order
-  // Addresses that agents may still have programmed for somebody who does not hold them any more: not given out, and
-  // their claims not deleted, until they are gone.
+  // Addresses that agents have or may still have. Without a claim they go to nobody but the one that has them
+  // programmed, and a claim of theirs that nobody owns any more is not deleted before they are gone.
   const std::set<net::IpAddress>& busy;
 };
 

@@ -336,8 +336,10 @@ class Planner {
     for (const net::IpAddress& address : addresses_before) {
       if (!addresses_now.contains(address)) memory.releasing.insert_or_assign(address, plan_.next.revision);
     }
-    std::erase_if(memory.releasing,
-                  [&](const auto& e) { return addresses_now.contains(e.first) || everywhere(e.second); });
+    const size_t released = std::erase_if(
+        memory.releasing, [&](const auto& e) { return addresses_now.contains(e.first) || everywhere(e.second); });
+    // The allocator ran before this was known: what waits for these addresses can have them in another round.
+    if (released > 0) plan_.again_at = input_.now;
     std::erase_if(memory.removed, [&](const auto& e) { return now.contains(e.first) || everywhere(e.second); });
     // A new leader does not know what was removed before its term: all of that is gone where its own first state
     // stands.
@@ -376,8 +378,9 @@ Plan plan(const Input& input, ResolveCache& cache) {
   return Planner(input, cache).run();
 }
 
-std::set<net::IpAddress> busy_addresses(const Memory& memory) {
+std::set<net::IpAddress> busy_addresses(const state::DesiredState& previous, const Memory& memory) {
   std::set<net::IpAddress> out;
+  for (const auto& [id, service] : previous.services) out.insert(service.addresses.begin(), service.addresses.end());
   for (const auto& [address, revision] : memory.releasing) out.insert(address);
   return out;
 }
@@ -386,7 +389,7 @@ Round decide(const RoundInput& input, ResolveCache& cache) {
   Round out;
   out.pools = ipam::Pools(input.cluster.pools, ipam::reserved_ranges(input.cluster, input.options.ranges));
   const std::vector<ipam::Request> requests = make_requests(input.cluster, input.previous, input.options);
-  const std::set<net::IpAddress> busy = busy_addresses(input.memory);
+  const std::set<net::IpAddress> busy = busy_addresses(input.previous, input.memory);
   out.addresses = ipam::allocate({out.pools, input.cluster.claims, input.cluster.namespaces, requests, busy});
   out.plan = plan(
       {input.previous, input.cluster, out.addresses.decisions, input.agents, input.options, input.memory, input.now},

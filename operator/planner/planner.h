@@ -20,8 +20,8 @@ struct Input {
 // `cache` is kept by the caller over rounds; results do not depend on it.
 Plan plan(const Input& input, ResolveCache& cache);
 
-// Addresses that agents may still have for somebody who does not hold them any more: the allocator's `busy`.
-std::set<net::IpAddress> busy_addresses(const Memory& memory);
+// Addresses that agents have or may still have: the allocator's `busy`.
+std::set<net::IpAddress> busy_addresses(const state::DesiredState& previous, const Memory& memory);
 
 // --- one whole round
 

@@ -143,7 +143,7 @@ struct Plan {
   // Services that are no longer ours, or are being deleted, and stand on no reachable node any more: their finalizers
   // may go.
   std::set<Owner> torn_down;
-  std::optional<Time> again_at;  // something is due then though nothing changes: plan again
+  std::optional<Time> again_at;  // something is due then though nothing changes: plan again (now: at once)
 };
 
 }  // namespace sluice::planner
