@@ -30,8 +30,8 @@ void log_failures(const std::vector<dataplane::ServiceFailure>& before,
 
 }  // namespace
 
-Core::Core(CoreOptions options, StateFile file, OpenDataplane open)
-    : options_(std::move(options)), file_(std::move(file)), open_(std::move(open)) {}
+Core::Core(CoreOptions options, StateFile file, Kernel kernel)
+    : options_(std::move(options)), file_(std::move(file)), kernel_(std::move(kernel)) {}
 
 void Core::set_watcher(nexthop::NetworkWatcher* watcher) {
   watcher_ = watcher;
@@ -48,7 +48,12 @@ Status Core::load() {
 }
 
 void Core::restore() {
-  if (memory_.state) program();
+  if (memory_.state) {
+    program();
+  } else if (auto probed = kernel_.probe(); !probed) {
+    spdlog::error("{}", probed.error().message());
+    troubles_.open = probed.error();
+  }
   refresh_facts();
 }
 
@@ -99,7 +104,7 @@ void Core::save() {
 
 bool Core::open() {
   if (dataplane_) return true;
-  auto opened = open_();
+  auto opened = kernel_.open();
   if (!opened) {
     if (!troubles_.open || *troubles_.open != opened.error()) spdlog::error("{}", opened.error().message());
     troubles_.open = opened.error();
@@ -298,8 +303,8 @@ void Core::retry() {
 }
 
 Status Core::purge() {
-  if (!open()) return tl::unexpected(*troubles_.open);
-  if (auto purged = dataplane_->purge(); !purged) return purged;
+  auto purged = dataplane_ ? dataplane_->purge() : kernel_.purge();
+  if (!purged) return purged;
   dataplane_.reset();
   if (watcher_ != nullptr) watcher_->set_targets({}, {});
   memory_.state.reset();

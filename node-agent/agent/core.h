@@ -31,13 +31,20 @@ struct CoreOptions {
   dataplane::IdleTimes idle;
 };
 
+// The way to the kernel, or to a test's idea of one.
+struct Kernel {
+  std::function<Result<std::unique_ptr<dataplane::Dataplane>>()> open;
+  std::function<Status()> purge;  // also of what cannot be opened
+  // What would make `open` fail, found out without leaving anything behind.
+  std::function<Status()> probe;
+};
+
 class Core {
  public:
-  using OpenDataplane = std::function<Result<std::unique_ptr<dataplane::Dataplane>>()>;
   // After every change of what `facts` gives. On the owner's thread.
   using Listener = std::function<void(const health::Facts&)>;
 
-  Core(CoreOptions options, StateFile file, OpenDataplane open);
+  Core(CoreOptions options, StateFile file, Kernel kernel);
 
   // The network's side. Before anything else.
   void set_watcher(nexthop::NetworkWatcher* watcher);
@@ -45,7 +52,7 @@ class Core {
 
   // Loads what is remembered. Fails where the file cannot be understood; nothing is remembered then.
   Status load();
-  // Brings maps, links and announcements to what is remembered; nothing where nothing is.
+  // Brings maps, links and announcements to what is remembered; where nothing is, only looks whether it could.
   void restore();
 
   // Remembers `next` and brings everything to it. `next` is valid. What does not stand in the maps then is in
@@ -95,7 +102,7 @@ class Core {
 
   CoreOptions options_;
   StateFile file_;
-  OpenDataplane open_;
+  Kernel kernel_;
   Listener listener_;
   nexthop::NetworkWatcher* watcher_ = nullptr;
   nexthop::NetworkWatcher::Update network_;

@@ -97,7 +97,7 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
   add(app, "--max-services", options.max_services, "Services (ports of load balancers); 0: default 16384");
   add(app, "--max-backends", options.max_backends, "Backend records of all services; 0: default 65536");
   add(app, "--max-slots", options.max_slots, "Table slots of all services, 2 bytes each; 0: default 16777216");
-  add(app, "--max-flows", options.max_flows, "Flow records; the oldest make room; 0: default 1048576");
+  add(app, "--max-flows", options.max_flows, "Flow records; the oldest make room; 0: default 262144");
   add(app, "--announce-grace", typed.announce_grace, "How long ARP is answered after the agent is gone, in s, m or h")
       ->type_name("DURATION");
   add(app, "--log-level", options.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");

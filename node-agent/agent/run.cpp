@@ -54,9 +54,9 @@ CoreOptions core_options(const Options& options) {
 // Everything that lives as long as the agent does, in the order in which it depends on each other.
 class Agent {
  public:
-  Agent(const Options& options, Core::OpenDataplane open)
+  Agent(const Options& options, Kernel kernel)
       : options_(options),
-        core_(core_options(options), StateFile(options.state_file), std::move(open)),
+        core_(core_options(options), StateFile(options.state_file), std::move(kernel)),
         metrics_(version(), git_revision()),
         exposition_(loop_, core_, metrics_),
         cluster_(loop_, core_, metrics_, options.node_name, static_cast<uint64_t>(std::time(nullptr))),
@@ -192,16 +192,16 @@ int run_check(const Options& options) {
   return 1;
 }
 
-int run_purge(const Options& options, const Core::OpenDataplane& open) {
+int run_purge(const Options& options, const Kernel& kernel) {
   const auto alone = SingleInstance::acquire(std::chrono::milliseconds(0));
   if (!alone) return failed({ErrorKind::conflict, "purge", "", "an agent is running: end it first"});
-  return Agent(options, open).purge();
+  return Agent(options, kernel).purge();
 }
 
-int run_agent(const Options& options, const Core::OpenDataplane& open) {
+int run_agent(const Options& options, const Kernel& kernel) {
   const auto alone = SingleInstance::acquire(kHandover);
   if (!alone) return failed(alone.error());
-  return Agent(options, open).run();
+  return Agent(options, kernel).run();
 }
 
 }  // namespace sluice::agent

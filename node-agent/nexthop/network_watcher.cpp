@@ -51,6 +51,7 @@ class Watcher final : public NetworkWatcher {
     events_ = std::move(*events);
     requests_ = std::move(*requests);
     if (auto read = refresh(); !read) return read;
+    published_.view = view_;
     thread_ = std::thread([this] { run(); });
     return {};
   }

@@ -22,7 +22,7 @@ class CoreTest : public testing::Test {
     options.node = "node1";
     options.interfaces = std::move(interfaces);
     options.mode = mode;
-    return {options, StateFile(directory_.file("state.json")), opener(kernel_)};
+    return {options, StateFile(directory_.file("state.json")), to_kernel(kernel_)};
   }
   static const health::Condition& condition(const Core& core, const std::string& type) {
     return *std::ranges::find(core.facts().conditions, type, &health::Condition::type);
@@ -42,6 +42,17 @@ TEST_F(CoreTest, WithoutAnyStateNothingIsOpenedOrAttached) {
   EXPECT_THAT(kernel_.calls, IsEmpty());
   EXPECT_TRUE(core.facts().ready);
   EXPECT_EQ(condition(core, "Programmed").reason, "NoState");
+}
+
+TEST_F(CoreTest, MachineThatCannotForwardIsToldBeforeThereIsAnyState) {
+  kernel_.refuse_open = Error{ErrorKind::not_supported, "use", "this kernel", "5.4 is older than 6.1"};
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  EXPECT_FALSE(core.facts().ready);
+  EXPECT_EQ(condition(core, "Ready").reason, "KernelTooOld");
+  EXPECT_THAT(kernel_.calls, IsEmpty());
 }
 
 TEST_F(CoreTest, ProgramsBeforeItAttaches) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "node-agent/agent/core.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/nexthop/network_watcher.h"
 
@@ -83,12 +84,20 @@ class FakeDataplane final : public dataplane::Dataplane {
   FakeKernel& kernel_;
 };
 
-inline std::function<Result<std::unique_ptr<dataplane::Dataplane>>()> opener(FakeKernel& kernel) {
-  return [&kernel]() -> Result<std::unique_ptr<dataplane::Dataplane>> {
-    kernel.calls.emplace_back("open");
-    if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
-    return std::unique_ptr<dataplane::Dataplane>(std::make_unique<FakeDataplane>(kernel));
-  };
+inline Kernel to_kernel(FakeKernel& kernel) {
+  return {[&kernel]() -> Result<std::unique_ptr<dataplane::Dataplane>> {
+            kernel.calls.emplace_back("open");
+            if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
+            return std::unique_ptr<dataplane::Dataplane>(std::make_unique<FakeDataplane>(kernel));
+          },
+          [&kernel]() -> Status {
+            kernel.calls.emplace_back("purge");
+            return {};
+          },
+          [&kernel]() -> Status {
+            if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
+            return {};
+          }};
 }
 
 // A network with eth0 (the default route's) and eth1; every IPv4 target on eth0 is resolved at once.

@@ -23,7 +23,7 @@ class PushTest : public testing::Test {
     CoreOptions options;
     options.node = "node1";
     loop_ = std::make_unique<Loop>();
-    core_ = std::make_unique<Core>(options, StateFile(directory_.file("state.json")), opener(kernel_));
+    core_ = std::make_unique<Core>(options, StateFile(directory_.file("state.json")), to_kernel(kernel_));
     cluster_ = std::make_unique<Cluster>(*loop_, *core_, metrics_, "node1", 1234);
     loop_->call([this] {
       core_->set_listener([this](const health::Facts& facts) { cluster_->on_facts(facts); });
