@@ -20,6 +20,7 @@ using nlohmann::json;
 
 constexpr const char* kCaCertificate = "ca.crt";
 constexpr const char* kCaKey = "ca.key";
+constexpr const char* kFlowHashKey = "flow-hash.key";
 constexpr const char* kCertificate = "tls.crt";
 constexpr const char* kKey = "tls.key";
 
@@ -91,10 +92,18 @@ class ReflectedKeeper final : public Keeper, kube::ReflectorHandler {
     return usable(leaf, tls::kOperatorName, now) ? std::optional(std::move(leaf)) : std::nullopt;
   }
 
+  [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override {
+    return parse_flow_hash_key(read_ca(reflectors_[0]->find({names_.ns, names_.ca}).get()).flow_hash_key);
+  }
+
   Result<Tended> tend(Clock::time_point now) override {
     const auto ca = reflectors_[0]->find({names_.ns, names_.ca});
     const auto operator_leaf = reflectors_[1]->find({names_.ns, names_.operator_leaf});
     const auto agent_leaf = reflectors_[2]->find({names_.ns, names_.agent_leaf});
+    const std::array looked_at{ca, operator_leaf, agent_leaf};
+    if (looked_at == fine_ && now < fine_until_) {
+      return Tended{.wrote = false, .next = fine_until_};
+    }
     const auto plan = plan_certificates({.ca = read_ca(ca.get()),
                                          .operator_leaf = read_leaf(operator_leaf.get()),
                                          .agent_leaf = read_leaf(agent_leaf.get())},
@@ -120,6 +129,10 @@ class ReflectedKeeper final : public Keeper, kube::ReflectorHandler {
         return tl::unexpected(written.error());
       }
     }
+    if (plan->empty()) {
+      fine_ = looked_at;
+      fine_until_ = plan->next;
+    }
     return Tended{.wrote = !plan->empty(), .next = plan->next};
   }
 
@@ -137,13 +150,17 @@ class ReflectedKeeper final : public Keeper, kube::ReflectorHandler {
   const SecretNames names_;
   const std::function<void()> changed_;
   kube::Api api_;
+  std::array<kube::Object, 3> fine_;  // as they were when nothing was to be written; of the thread that tends
+  Clock::time_point fine_until_;
   std::array<std::unique_ptr<kube::Reflector>, 3> reflectors_;  // CA, operator, agent
 };
 
 }  // namespace
 
 CaSecret read_ca(const json* secret) {
-  return {.bundle = value(secret, kCaCertificate), .key = value(secret, kCaKey)};
+  return {.bundle = value(secret, kCaCertificate),
+          .key = value(secret, kCaKey),
+          .flow_hash_key = value(secret, kFlowHashKey)};
 }
 
 LeafSecret read_leaf(const json* secret) {
@@ -154,6 +171,7 @@ LeafSecret read_leaf(const json* secret) {
 json with_contents(json secret, const CaSecret& contents) {
   put(secret, kCaCertificate, contents.bundle);
   put(secret, kCaKey, contents.key);
+  put(secret, kFlowHashKey, contents.flow_hash_key);
   return secret;
 }
 

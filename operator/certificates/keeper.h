@@ -38,13 +38,16 @@ class Keeper {
   // The operator's pair with the bundle, where it can be used at `now`.
   [[nodiscard]] virtual std::optional<LeafSecret> operator_leaf(Clock::time_point now) const = 0;
 
+  // The key of the flow hash; nullopt before the leader's work has made one.
+  [[nodiscard]] virtual std::optional<std::array<uint64_t, 2>> flow_hash_key() const = 0;
+
   struct Tended {
     bool wrote = false;
     Clock::time_point next;  // look again then, if nothing changes before
   };
-  // The leader's work: brings the Secrets into the shape they should have. Errors: conflict (another wrote; look again
-  // when the change arrives), not_found (a Secret is not there: the chart makes them, `helm upgrade` makes them again),
-  // denied, unavailable.
+  // The leader's work: brings the Secrets into the shape they should have. Cheap where nothing has changed. Errors:
+  // conflict (another wrote; look again when the change arrives), not_found (a Secret is not there: the chart makes
+  // them, `helm upgrade` makes them again), denied, unavailable.
   virtual Result<Tended> tend(Clock::time_point now) = 0;
 };
 

@@ -1,6 +1,10 @@
 #include "operator/certificates/plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
+#include <random>
 #include <string_view>
 #include <utility>
 
@@ -76,6 +80,16 @@ bool settled(const LeafSecret& leaf, const std::string& ca, Clock::time_point no
   return info && issued_by(leaf, ca, now) && info->not_before + kDistribution <= now;
 }
 
+std::string make_flow_hash_key() {
+  constexpr int kWords = 4;
+  std::random_device source;
+  std::string text;
+  for (int i = 0; i < kWords; ++i) {
+    text += fmt::format("{:08x}", static_cast<uint32_t>(source()));
+  }
+  return text;
+}
+
 struct LeafChange {
   std::optional<LeafSecret> secret;
   std::string reason;
@@ -117,6 +131,23 @@ Result<LeafChange> plan_leaf(LeafSecret leaf, const std::string& name, const Ca&
 
 }  // namespace
 
+std::optional<std::array<uint64_t, 2>> parse_flow_hash_key(const std::string& text) {
+  constexpr size_t kDigits = 16;
+  constexpr int kHexadecimal = 16;
+  std::array<uint64_t, 2> words{};
+  if (text.size() != words.size() * kDigits) {
+    return std::nullopt;
+  }
+  for (size_t i = 0; i < words.size(); ++i) {
+    const char* begin = text.data() + i * kDigits;
+    const auto parsed = std::from_chars(begin, begin + kDigits, words[i], kHexadecimal);
+    if (parsed.ec != std::errc{} || parsed.ptr != begin + kDigits) {
+      return std::nullopt;
+    }
+  }
+  return words;
+}
+
 bool usable(const LeafSecret& leaf, const std::string& name, Clock::time_point now) {
   const auto info = tls::inspect(leaf.certificate);
   return info && info->dns_name == name && tls::matches(leaf.certificate, leaf.key).value_or(false) &&
@@ -154,7 +185,11 @@ Result<Plan> plan_certificates(const Secrets& current, Clock::time_point now) {
       bundle_text += old;
     }
   }
-  const CaSecret wanted{.bundle = bundle_text, .key = ca->pair.key};
+  CaSecret wanted{.bundle = bundle_text, .key = ca->pair.key, .flow_hash_key = current.ca.flow_hash_key};
+  if (!parse_flow_hash_key(wanted.flow_hash_key)) {
+    wanted.flow_hash_key = make_flow_hash_key();
+    plan.reasons.emplace_back("new flow hash key");
+  }
   if (wanted != current.ca) {
     if (plan.reasons.empty()) {
       plan.reasons.emplace_back("the bundle of CAs changed");

@@ -6,7 +6,9 @@
 // old one is dropped.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -28,6 +30,9 @@ inline constexpr std::chrono::hours kDistribution{1};
 struct CaSecret {
   std::string bundle;  // ca.crt: PEM; the CA that signs comes first, then those that are still trusted
   std::string key;     // ca.key: of the first
+  // flow-hash.key: 32 hexadecimal digits. No certificate, but the one other secret of the cluster that must outlive all
+  // processes: with another one every flow would be placed anew. Agents have it from the desired state.
+  std::string flow_hash_key;
   friend bool operator==(const CaSecret&, const CaSecret&) = default;
 };
 struct LeafSecret {
@@ -56,6 +61,9 @@ struct Plan {
 
 // Contents that are missing or garbled are made anew. Fails where OpenSSL does.
 Result<Plan> plan_certificates(const Secrets& current, Clock::time_point now);
+
+// The two words of the flow hash's key; nullopt where `text` is not 32 hexadecimal digits.
+std::optional<std::array<uint64_t, 2>> parse_flow_hash_key(const std::string& text);
 
 // True where the pair can be used by `name` at `now`: it parses, belongs together, names `name` and chains to its
 // bundle.

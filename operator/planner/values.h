@@ -27,6 +27,7 @@ struct Options {
   std::string cluster_id;
   std::array<uint64_t, 2> flow_hash_key{};
   state::Epoch epoch = 0;
+  std::string load_balancer_class = kClass;
   bool default_class = false;         // Services without a class are ours, too
   bool ignore_exclude_label = false;  // nodes with kExcludeLabel may announce
   ipam::KnownRanges ranges;           // beside those that the API tells

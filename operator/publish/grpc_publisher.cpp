@@ -98,14 +98,16 @@ void GrpcPublisher::set_nodes(const std::map<std::string, Endpoint>& nodes) {
         link->progress.since = Clock::now();
         link->progress.error = "not reached yet";
         dial(link);
+        refresh(*link);
       }
     }
+    size_t gone = 0;
     {
       const std::lock_guard lock(mutex_);
-      std::erase_if(progress_, [&](const auto& entry) { return !links_.contains(entry.first); });
+      gone = std::erase_if(progress_, [&](const auto& entry) { return !links_.contains(entry.first); });
     }
-    for (auto& [node, link] : links_) {
-      refresh(*link);
+    if (gone > 0) {
+      notify_();
     }
   });
 }
@@ -122,6 +124,7 @@ void GrpcPublisher::lead(const Term& term, std::shared_ptr<const state::DesiredS
     for (auto& [node, link] : links_) {
       end_session(*link, "a new term of leadership");
       link->failures = 0;
+      link->progress.since = Clock::now();  // how long it was away is counted anew in each term
       link->progress.refusal = Refusal::none;
       link->progress.refusal_message.clear();
       link->progress.acked_revision = 0;
@@ -242,6 +245,10 @@ void GrpcPublisher::closed(const LinkRef& link, const grpc::Status& status) {
   if (reason.empty()) {
     reason = reason_of(status);
   }
+  // The same failure again and again is told once.
+  spdlog::log(reason == link->told ? spdlog::level::debug : spdlog::level::warn, "node {}: agent {}: {}", link->node,
+              link->greeted ? "lost" : "not reached", reason);
+  link->told = reason;
   link->stream.reset();
   end_session(*link, reason);
   refresh(*link);
@@ -289,6 +296,9 @@ void GrpcPublisher::greeted(Link& link, const node::v1::AgentHello& hello) {
   progress.since = Clock::now();
   progress.acked_revision = 0;
   link.greeted = true;
+  link.told.clear();
+  spdlog::info("node {}: agent {} connected, with epoch {} and revision {}", link.node, progress.info.version,
+               progress.info.epoch, progress.info.revision);
   link.session.opened(progress.info.digest);
 }
 
@@ -360,11 +370,16 @@ void GrpcPublisher::refresh(Link& link) {
   if (held) {
     progress.acked_revision = std::max(progress.acked_revision, history_.revision_of(*held).value_or(0));
   }
+  if (const auto mine = links_.find(link.node); mine == links_.end() || mine->second.get() != &link) {
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
-    if (const auto mine = links_.find(link.node); mine != links_.end() && mine->second.get() == &link) {
-      progress_[link.node] = progress;
+    const auto [known, fresh] = progress_.try_emplace(link.node);
+    if (!fresh && known->second == progress) {
+      return;
     }
+    known->second = progress;
   }
   notify_();
 }

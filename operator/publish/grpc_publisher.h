@@ -47,6 +47,7 @@ class GrpcPublisher final : public Publisher {
     bool greeted = false;
     bool writing = false;
     std::string closed_because;  // our own reason, said before the stream's
+    std::string told;            // why it was not reached when that was last logged
     Session session;
     AgentProgress progress;
   };

@@ -104,6 +104,7 @@ struct AgentProgress {
   Refusal refusal = Refusal::none;  // the last push or Hello was refused
   std::string refusal_message;
   state::Epoch highest_epoch = 0;  // with Refusal::epoch_too_low
+  friend bool operator==(const AgentProgress&, const AgentProgress&) = default;
 };
 
 using Progress = std::map<std::string, AgentProgress>;  // by node name

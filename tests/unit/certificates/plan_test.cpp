@@ -169,8 +169,25 @@ TEST(Certificates, ALeafInTheCasPlaceIsNoCa) {
   EXPECT_TRUE(usable(after(secrets, mended).agent_leaf, tls::kAgentName, kStart));
 }
 
+TEST(Certificates, TheFlowHashKeyStaysWhateverHappensToTheCa) {
+  auto secrets = fresh();
+  const auto key = secrets.ca.flow_hash_key;
+  ASSERT_TRUE(parse_flow_hash_key(key));
+  secrets.ca.key = "garbage";
+  EXPECT_EQ(after(secrets, plan(secrets, kStart)).ca.flow_hash_key, key);
+  secrets.ca.flow_hash_key = "garbage";
+  EXPECT_TRUE(parse_flow_hash_key(after(secrets, plan(secrets, kStart)).ca.flow_hash_key));
+}
+
+TEST(Certificates, AFlowHashKeyIsThirtyTwoHexadecimalDigits) {
+  EXPECT_EQ(parse_flow_hash_key("00000000000000010000000000000002"), (std::array<uint64_t, 2>{1, 2}));
+  for (const char* text : {"", "1", "0000000000000001000000000000000g", "000000000000000100000000000000021"}) {
+    EXPECT_EQ(parse_flow_hash_key(text), std::nullopt) << text;
+  }
+}
+
 TEST(Certificates, EveryChangeHasItsReason) {
-  EXPECT_EQ(plan({}, kStart).reasons.size(), 3U);
+  EXPECT_EQ(plan({}, kStart).reasons.size(), 4U);  // CA, flow hash key, two leaves
   EXPECT_TRUE(plan(fresh(), kStart).reasons.empty());
 }
 

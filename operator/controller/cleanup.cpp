@@ -1,0 +1,232 @@
+#include "operator/controller/cleanup.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "operator/certificates/keeper.h"
+#include "operator/controller/agents.h"
+#include "operator/controller/object_writes.h"
+#include "operator/controller/succession.h"
+#include "operator/kube/api.h"
+#include "operator/kube/lease_rules.h"
+#include "operator/kube/time_text.h"
+#include "operator/planner/values.h"
+
+namespace sluice::controller {
+
+namespace {
+
+using nlohmann::json;
+using std::chrono::seconds;
+
+constexpr const char* kHolder = "sluice-cleanup";
+constexpr seconds kHold{300};
+constexpr seconds kAskAgents{5};
+constexpr seconds kPurge{30};
+constexpr int kAttempts = 5;
+constexpr std::string_view kOurConditions = "sluice.io/";
+
+// Repeats `attempt`, which reads the object anew each time, as long as somebody else is quicker to change it.
+Status persist(const std::function<Status()>& attempt) {
+  Status outcome;
+  for (int i = 0; i < kAttempts; ++i) {
+    outcome = attempt();
+    if (outcome || outcome.error().kind != ErrorKind::conflict) {
+      break;
+    }
+  }
+  return outcome;
+}
+
+Status drop_value(const Result<kube::Object>& written) {
+  return written ? Status{} : Status(tl::unexpected(written.error()));
+}
+
+class Cleanup {
+ public:
+  Cleanup(const Options& options, const std::shared_ptr<kube::Transport>& transport)
+      : options_(options), api_(transport) {}
+
+  Status run() {
+    if (auto held = hold_lease(0); !held) {
+      return held;  // while somebody leads, everything else would be undone
+    }
+    spdlog::info("holding Lease {}/{} for {} s: no replica leads", options_.ns, options_.lease_name, kHold.count());
+    purge_nodes();
+    clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
+    clean_kind(kube::kLoadBalancers,
+               [this](const kube::Object& object) { return drop_finalizers(kube::kLoadBalancers, object); });
+    clean_kind(kube::kLoadBalancerNodes, [this](const kube::Object& object) {
+      auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
+      return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
+    });
+    if (failures_ > 0) {
+      return fail(ErrorKind::unavailable, "clean up", {}, std::to_string(failures_) + " things are left; see above");
+    }
+    return {};
+  }
+
+ private:
+  // Writes ourselves into the Lease; with an epoch where it is not 0.
+  Status hold_lease(state::Epoch epoch) {
+    return persist([&]() -> Status {
+      const kube::ObjectKey key{options_.ns, options_.lease_name};
+      const auto lease = api_.get(kube::kLeases, key);
+      if (!lease) {
+        return tl::unexpected(lease.error());
+      }
+      auto record = kube::read_lease(**lease);
+      const auto stamp = kube::rfc3339_micro(std::chrono::system_clock::now());
+      if (record.holder != kHolder) {
+        record.holder = kHolder;
+        record.acquire_time = stamp;
+        ++record.transitions;
+      }
+      record.duration = kHold;
+      record.renew_time = stamp;
+      lease_epoch_ = std::max(record.epoch, epoch);
+      record.epoch = lease_epoch_;
+      return drop_value(api_.update(kube::kLeases, kube::write_lease(**lease, record)));
+    });
+  }
+
+  void purge_nodes() {
+    if (auto read = read_nodes(); !read) {
+      trouble(read.error().message());
+      return;
+    }
+    const auto secret = api_.get(kube::kSecrets, {options_.ns, options_.operator_secret});
+    const auto leaf = certificates::read_leaf(secret ? secret->get() : nullptr);
+    if (!certificates::usable(leaf, tls::kOperatorName, certificates::Clock::now())) {
+      trouble("no node was purged: Secret " + options_.ns + "/" + options_.operator_secret +
+              " holds no usable certificate; run `sluicectl purge` on the nodes");
+      return;
+    }
+    const auto publisher = publish::Publisher::create({}, [] {});
+    publisher->set_credentials({leaf.bundle, leaf.certificate, leaf.key});
+    publisher->set_nodes(agent_endpoints(cluster_, options_.agent_port));
+    const auto succession = succeed(publisher->ask(kAskAgents), lease_epoch_, cluster_id_);
+    if (auto held = hold_lease(succession.epoch); !held) {
+      trouble(held.error().message());
+      return;
+    }
+    for (const auto& [node, outcome] : publisher->purge(cluster_id_, succession.epoch, kPurge)) {
+      const auto known = cluster_.nodes.find(node);
+      if (outcome) {
+        spdlog::info("node {}: everything of Sluice is gone", node);
+      } else if (known != cluster_.nodes.end() && !known->second->ready) {
+        spdlog::warn("{}; it is NotReady: run `sluicectl purge` there if it comes back", outcome.error().message());
+      } else {
+        trouble(outcome.error().message() + "; run `sluicectl purge` there");
+      }
+    }
+  }
+
+  Status read_nodes() {
+    const auto ns = api_.get(kube::kNamespaces, {"", "kube-system"});
+    if (!ns) {
+      return tl::unexpected(ns.error());
+    }
+    cluster_id_ = kube::uid_of(**ns);
+    const auto nodes = api_.consistent_list(kube::kNodes);
+    if (!nodes) {
+      return tl::unexpected(nodes.error());
+    }
+    for (const auto& node : nodes->items) {
+      if (auto taken = cluster_.upsert(node); !taken) {
+        return taken;
+      }
+    }
+    return {};
+  }
+
+  void clean_kind(const kube::Resource& resource, const std::function<Status(const kube::Object&)>& clean) {
+    const auto list = api_.consistent_list(resource);
+    if (!list) {
+      if (list.error().kind != ErrorKind::not_found) {
+        trouble(list.error().message());
+      }
+      return;
+    }
+    for (const auto& object : list->items) {
+      if (auto cleaned = clean(object); !cleaned) {
+        trouble(cleaned.error().message());
+      }
+    }
+  }
+
+  // A Service with our finalizer is, or was, ours: what its status says is ours, too, and not true any more.
+  Status clean_service(const kube::Object& listed) {
+    if (!has_our_finalizer(*listed)) {
+      return {};
+    }
+    auto cleared = persist([&]() -> Status {
+      const auto service = api_.get(kube::kServices, kube::key_of(*listed));
+      if (!service) {
+        return service.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(service.error()));
+      }
+      json conditions = json::array();
+      for (const auto& condition : (**service).value("/status/conditions"_json_pointer, json::array())) {
+        if (!condition.value("type", "").starts_with(kOurConditions)) {
+          conditions.push_back(condition);
+        }
+      }
+      const json patch = {{"metadata", {{"resourceVersion", kube::resource_version_of(**service)}}},
+                          {"status", {{"loadBalancer", nullptr}, {"conditions", conditions}}}};
+      return drop_value(api_.patch(kube::kServices, kube::key_of(**service), kube::PatchType::merge, patch, "status"));
+    });
+    if (!cleared) {
+      return cleared;
+    }
+    return drop_finalizers(kube::kServices, listed);
+  }
+
+  static bool has_our_finalizer(const json& object) {
+    const auto finalizers = finalizers_of(object);
+    return std::ranges::find(finalizers, planner::kCleanupFinalizer) != finalizers.end();
+  }
+
+  static std::vector<std::string> finalizers_of(const json& object) {
+    return object.value("/metadata/finalizers"_json_pointer, std::vector<std::string>{});
+  }
+
+  Status drop_finalizers(const kube::Resource& resource, const kube::Object& listed) {
+    if (!has_our_finalizer(*listed)) {
+      return {};
+    }
+    const auto key = kube::key_of(*listed);
+    return persist([&]() -> Status {
+      const auto object = api_.get(resource, key);
+      if (!object) {
+        return object.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(object.error()));
+      }
+      const bool without_class = !(**object).contains("/spec/loadBalancerClass"_json_pointer);
+      const auto kept = without_finalizers(finalizers_of(**object), options_.default_class && without_class);
+      return write_finalizers(api_, resource, key, kube::resource_version_of(**object), kept);
+    });
+  }
+
+  void trouble(const std::string& what) {
+    ++failures_;
+    spdlog::error("{}", what);
+  }
+
+  const Options& options_;
+  kube::Api api_;
+  resources::ClusterState cluster_;
+  std::string cluster_id_;
+  state::Epoch lease_epoch_ = 0;
+  int failures_ = 0;
+};
+
+}  // namespace
+
+Status clean_up(const Options& options, const std::shared_ptr<kube::Transport>& transport) {
+  return Cleanup(options, transport).run();
+}
+
+}  // namespace sluice::controller

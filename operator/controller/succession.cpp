@@ -1,0 +1,28 @@
+#include "operator/controller/succession.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace sluice::controller {
+
+Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answers, state::Epoch lease_epoch,
+                   const std::string& cluster_id) {
+  Succession succession{.epoch = lease_epoch, .revision = 0, .from = std::nullopt};
+  std::tuple<state::Epoch, state::Revision> latest{0, 0};
+  for (const auto& [node, answer] : answers) {
+    if (!answer || answer->cluster_id != cluster_id) {
+      continue;
+    }
+    succession.epoch = std::max(succession.epoch, answer->epoch);
+    succession.revision = std::max(succession.revision, answer->revision);
+    const std::tuple held{answer->epoch, answer->revision};
+    if (answer->digest && (!succession.from || held > latest)) {
+      succession.from = node;
+      latest = held;
+    }
+  }
+  ++succession.epoch;
+  return succession;
+}
+
+}  // namespace sluice::controller

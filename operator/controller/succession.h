@@ -1,0 +1,23 @@
+// How a new leader continues from what the agents hold. Pure.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "operator/publish/publisher.h"
+
+namespace sluice::controller {
+
+struct Succession {
+  state::Epoch epoch = 0;           // of the new term: higher than any that is known of
+  state::Revision revision = 0;     // the highest that any agent holds: the next one is above it
+  std::optional<std::string> from;  // the node whose agent holds the latest state; none: nobody holds any
+};
+
+// `lease_epoch`: from the Lease's annotation. Agents that belong to another cluster, as after a node has moved, do not
+// count.
+Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answers, state::Epoch lease_epoch,
+                   const std::string& cluster_id);
+
+}  // namespace sluice::controller
