@@ -36,7 +36,7 @@ def output_of(entry):
 
 def key_of(entry, includes, root, common):
     digest = hashlib.sha256(common)
-    digest.update(entry["command"].encode())
+    digest.update(entry["command"].replace(root, "").encode())  # a clone elsewhere is the same build
     files = [entry["file"]]
     files += [os.path.join(entry["directory"], name) for name in includes.get(output_of(entry), [])]
     for name in sorted({os.path.realpath(name) for name in files}):
