@@ -253,8 +253,7 @@ class ReflectorImpl final : public Reflector {
         case Stream::Next::Kind::end:
           return closed(watch);
         case Stream::Next::Kind::timeout:
-          if (auto step = silent(watch)) return *step;
-          break;
+          return silent(watch);
       }
     }
   }
@@ -273,14 +272,15 @@ class ReflectorImpl final : public Reflector {
     return step;
   }
 
-  // No event nor bookmark for long: is the server still the one we know?
-  std::optional<WatchStep> silent(const Watch& watch) {
+  // No event nor bookmark for long: is the server still the one we know? If it is, the watch is begun anew all the
+  // same: what is silent may be dead behind a proxy, where the kernel cannot tell.
+  WatchStep silent(const Watch& watch) {
     if (watch.initial) return list_failed({408, false, {}, "a streamed list that does not end"});
     std::string version;
     if (auto failed = server_version(version)) return broken(watch, {0, false, {}, failed->text});
-    if (!rules_.restored(version)) return std::nullopt;
     WatchStep step = rules_.checked(version);
-    note(stats_.watch_restarts, step.reason, "the server's version is older than ours");
+    note(stats_.watch_restarts, step.reason == "restored" ? step.reason : "silent",
+         step.reason == "restored" ? "the server's version is older than ours" : "");
     return step;
   }
 
@@ -354,6 +354,7 @@ class ReflectorImpl final : public Reflector {
   std::optional<WatchFailure> server_version(std::string& version) {
     Request request;
     request.stop = stop_.get_token();
+    request.timeout = rules_.tuning().check_timeout;
     request.path = resource_.path(options_.ns) + "?limit=1";
     const auto response = transport_->send(request);
     if (!response) return failure_of(response.error());

@@ -202,12 +202,8 @@ WatchStep WatchRules::watch_failed(const WatchFailure& failure, Clock::time_poin
   return relist(reason, pause(failure, now));
 }
 
-bool WatchRules::restored(const std::string& server) const {
-  return older_version(server, version_).value_or(false);
-}
-
 WatchStep WatchRules::checked(const std::string& server) {
-  if (!restored(server)) return watch("checked", std::chrono::milliseconds(0));
+  if (!older_version(server, version_).value_or(false)) return watch("checked", std::chrono::milliseconds(0));
   version_.clear();
   unusable_ = true;
   return relist("restored", std::chrono::milliseconds(0));

@@ -31,6 +31,7 @@ struct WatchTuning {
   std::chrono::milliseconds watch_timeout_max{600'000};
   std::chrono::milliseconds short_watch{1'000};       // an uneventful watch that ends sooner is an error
   std::chrono::milliseconds silence{180'000};         // no event nor bookmark: ask for the server's version
+  std::chrono::milliseconds check_timeout{10'000};    // for that answer
   std::chrono::milliseconds stream_patience{60'000};  // a streamed list that says nothing for so long is given up
   std::chrono::milliseconds missing_retry{5'000};     // pause while the server does not know the resource
   std::chrono::milliseconds missing_grace{60'000};    // before known objects are forgotten for that
@@ -71,7 +72,6 @@ class WatchRules {
   WatchStep checked(const std::string& server);
   WatchStep check_failed(const WatchFailure& failure, Clock::time_point now);
 
-  [[nodiscard]] bool restored(const std::string& server) const;  // is `server` older than what we have seen?
   [[nodiscard]] const std::string& version() const { return version_; }
   [[nodiscard]] const WatchTuning& tuning() const { return tuning_; }
 

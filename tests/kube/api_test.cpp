@@ -1,5 +1,8 @@
 // The verbs, their errors and the transport against a real API server.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <filesystem>
 
@@ -199,6 +202,28 @@ TEST_F(ApiTest, ManyThreadsShareOneTransport) {
     }
   }
   EXPECT_EQ(good, 320);
+}
+
+// An option of this process's socket that leads to `port`; -1: there is none.
+int option_of_connection(uint16_t port, int level, int option) {
+  for (int fd = 3; fd < 1024; ++fd) {
+    sockaddr_in peer{};
+    socklen_t size = sizeof peer;
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || ntohs(peer.sin_port) != port) continue;
+    int value = -1;
+    size = sizeof value;
+    if (getsockopt(fd, level, option, &value, &size) == 0) return value;
+  }
+  return -1;
+}
+
+TEST_F(ApiTest, ConnectionsNoticeADeadPeerBeforeFortyFiveSecondsArePast) {
+  ASSERT_TRUE(api_.get_path("/version"));
+  const auto option = [&](int level, int name) { return option_of_connection(cluster_.api_port(), level, name); };
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 30'000);
+  EXPECT_LT(option(IPPROTO_TCP, TCP_KEEPIDLE) + option(IPPROTO_TCP, TCP_KEEPINTVL) * option(IPPROTO_TCP, TCP_KEEPCNT),
+            45);
 }
 
 TEST_F(ApiTest, ConnectionsCloseWhenTheirStreamsGo) {

@@ -232,6 +232,7 @@ void FaultProxy::accept_all() {
 
 void FaultProxy::pump(int client) {
   const int cuts = cuts_;
+  const int abandoned = abandoned_;
   const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_in address = loopback(target_);
   bool open = connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
@@ -239,7 +240,7 @@ void FaultProxy::pump(int client) {
   while (open && !stopping_ && cuts_ == cuts) {
     pollfd pollers[2] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
     if (poll(pollers, 2, kTick) <= 0) continue;
-    while (frozen_ && !stopping_ && cuts_ == cuts) poll(nullptr, 0, kTick);
+    while ((frozen_ || abandoned_ != abandoned) && !stopping_ && cuts_ == cuts) poll(nullptr, 0, kTick);
     for (int side = 0; side < 2 && open; ++side) {
       if (pollers[side].revents == 0) continue;
       const ssize_t n = recv(pollers[side].fd, piece, sizeof piece, MSG_DONTWAIT);

@@ -80,6 +80,7 @@ class FaultProxy {
   FaultProxy& operator=(const FaultProxy&) = delete;
   [[nodiscard]] uint16_t port() const { return port_; }
   void freeze(bool frozen) { frozen_ = frozen; }     // connections stay and say nothing; new ones are accepted and hang
+  void abandon() { ++abandoned_; }                   // those that are open stay frozen for good; new ones are served
   void refuse(bool refused) { refused_ = refused; }  // new ones are closed at once
   void cut() { ++cuts_; }                            // those that are open are closed
   [[nodiscard]] int open_connections() const { return open_; }
@@ -95,6 +96,7 @@ class FaultProxy {
   std::atomic<bool> frozen_ = false;
   std::atomic<bool> refused_ = false;
   std::atomic<int> cuts_ = 0;
+  std::atomic<int> abandoned_ = 0;
   std::atomic<int> open_ = 0;
   std::mutex mutex_;
   std::vector<std::thread> threads_;

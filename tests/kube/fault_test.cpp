@@ -568,19 +568,16 @@ TEST_F(ReflectorFaults, SilenceLeadsToTheSameQuestion) {
   EXPECT_GE(restarts("restored"), 1U);
 }
 
-TEST_F(ReflectorFaults, SilenceOfAServerThatIsWellEndsNothing) {
+TEST_F(ReflectorFaults, SilenceOfAServerThatIsWellBeginsTheWatchAnewAndListsNothing) {
   tuning_.silence = 50ms;
   script_.lists = {answer(list_of({item("a", 1)}, 10))};
-  std::atomic<int> checks = 0;
-  script_.watches = {say({})};
-  script_.check = [&](const FakeRequest&, FakeConnection& connection) {
-    ++checks;
-    connection.answer(200, list_of({}, 10));
-  };
+  script_.watches = {say({}), say({}), say({event("ADDED", item("b", 11))})};
+  script_.check = answer(list_of({}, 12));
   start();
-  ASSERT_TRUE(eventually([&] { return checks >= 3; }));
-  EXPECT_EQ(script_.watched(), 1);
+  ASSERT_TRUE(becomes({"a@1", "b@11"}));
+  EXPECT_EQ(version_of_watch(1), "10");
   EXPECT_EQ(script_.listed(), 1);
+  EXPECT_GE(restarts("silent"), 2U);
 }
 
 TEST_F(ReflectorFaults, AServerThatSaysNothingAnyMoreIsLeft) {
