@@ -5,6 +5,8 @@
  */
 #ifndef SLUICE_BPF_SLUICE_H
 #define SLUICE_BPF_SLUICE_H
+/* C, in the kernel's style of naming.
+ * NOLINTBEGIN(readability-identifier-naming,modernize-*) */
 
 #include <linux/types.h>
 
@@ -289,4 +291,5 @@ enum sluice_reason {
       SLUICE_REASON_COUNT
 };
 
+/* NOLINTEND(readability-identifier-naming,modernize-*) */
 #endif

@@ -71,6 +71,15 @@ void set_sizes(sluice_bpf& skeleton, const Options& options) {
   if (options.plain_flow_table) must(bpf_map__set_type(skeleton.maps.flows, BPF_MAP_TYPE_HASH), "type of map flows");
 }
 
+void share_maps(const sluice_bpf& to, const sluice_bpf& from) {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, to.obj) {
+    if (bpf_map__is_internal(map)) continue;
+    const bpf_map* const shared = bpf_object__find_map_by_name(from.obj, bpf_map__name(map));
+    must(bpf_map__reuse_fd(map, bpf_map__fd(shared)), "share a map");
+  }
+}
+
 }  // namespace
 
 Dataplane::Dataplane(const Options& options) {
@@ -78,9 +87,10 @@ Dataplane::Dataplane(const Options& options) {
   libbpf_set_print(keep_message);
   skeleton_ = sluice_bpf__open();
   if (skeleton_ == nullptr) throw std::runtime_error("cannot open the BPF object: " + libbpf_messages());
-  skeleton_->rodata->interface_index = interfaces().lan;
+  skeleton_->rodata->interface_index = options.interface != 0 ? options.interface : interfaces().lan;
   std::copy(options.mac.begin(), options.mac.end(), skeleton_->rodata->interface_mac);
   set_sizes(*skeleton_, options);
+  if (options.maps_of != nullptr) share_maps(*skeleton_, *options.maps_of->skeleton_);
   if (const int error = sluice_bpf__load(skeleton_); error != 0) {
     sluice_bpf__destroy(skeleton_);
     throw std::runtime_error(
@@ -88,6 +98,10 @@ Dataplane::Dataplane(const Options& options) {
                     "CAP_PERFMON)\n{}",
                     std::strerror(-error), libbpf_messages()));
   }
+  if (options.maps_of == nullptr) write_defaults();
+}
+
+void Dataplane::write_defaults() {
   settings_.service_table = SLUICE_SERVICE_TABLE_WORD(0, 6, 0x51ce);
   settings_.flow_hash_key[0] = kHashKey0;
   settings_.flow_hash_key[1] = kHashKey1;

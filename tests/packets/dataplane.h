@@ -20,8 +20,12 @@ struct bpf_map;
 
 namespace sluice::packets {
 
+class Dataplane;
+
 struct Options {
+  uint32_t interface = 0;  // 0: `lan`
   Mac mac = kLanMac;
+  const Dataplane* maps_of = nullptr;  // use these maps, which are set up already
   uint32_t flow_entries = 4096;
   bool plain_flow_table = false;  // a hash that refuses instead of evicting: it can be full
 };
@@ -110,6 +114,8 @@ class Dataplane {
   [[nodiscard]] uint64_t verified_instructions() const;
 
  private:
+  void write_defaults();
+
   sluice_bpf* skeleton_ = nullptr;
   sluice_config settings_{};
   uint32_t next_service_ = 1, next_slot_ = 0, next_backend_ = 0;

@@ -1,17 +1,25 @@
 #include "tests/packets/network.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 namespace sluice::packets {
@@ -54,6 +62,16 @@ class NetworkEnvironment : public ::testing::Environment {
   }
 };
 
+// An ioctl on an interface by name.
+void interface_ioctl(unsigned long request, ifreq& argument, const std::string& interface) {
+  interface.copy(argument.ifr_name, IFNAMSIZ - 1);
+  const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const int result = ioctl(socket, request, &argument);
+  const int error = errno;
+  close(socket);
+  if (result < 0) throw std::runtime_error(fmt::format("{}: {}", interface, std::strerror(error)));
+}
+
 const ::testing::Environment* const kNetwork = ::testing::AddGlobalTestEnvironment(new NetworkEnvironment);
 
 }  // namespace
@@ -91,6 +109,56 @@ ScopedSysctl::ScopedSysctl(std::string name, const std::string& value) : name_(s
 
 ScopedSysctl::~ScopedSysctl() {
   set_sysctl(name_, before_);
+}
+
+Namespace::Namespace() {
+  // Not closed on exec: `ip` opens it by path().
+  std::thread([this] {
+    if (unshare(CLONE_NEWNET) == 0) fd_ = open("/proc/thread-self/ns/net", O_RDONLY);
+  }).join();
+  if (fd_ < 0) throw std::runtime_error("cannot make a network namespace (needs CAP_SYS_ADMIN)");
+}
+
+Namespace::~Namespace() {
+  close(fd_);
+}
+
+void Namespace::run(const std::function<void()>& work) const {
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      if (setns(fd_, CLONE_NEWNET) != 0) throw std::runtime_error(fmt::format("setns: {}", std::strerror(errno)));
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+std::string Namespace::path() const {
+  return fmt::format("/proc/{}/fd/{}", getpid(), fd_);
+}
+
+void set_offload(const std::string& interface, Offload offload, bool on) {
+  ethtool_value value{
+      .cmd = static_cast<uint32_t>(offload == Offload::transmit_checksum ? ETHTOOL_STXCSUM : ETHTOOL_SGRO),
+      .data = on ? 1U : 0U};
+  ifreq request{};
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  interface_ioctl(SIOCETHTOOL, request, interface);
+}
+
+Mac mac_of(const std::string& interface) {
+  ifreq request{};
+  interface_ioctl(SIOCGIFHWADDR, request, interface);
+  Mac mac{};
+  std::memcpy(mac.data(), request.ifr_hwaddr.sa_data, mac.size());
+  return mac;
+}
+
+std::string text(const Mac& mac) {
+  return fmt::format("{:02x}", fmt::join(mac, ":"));
 }
 
 }  // namespace sluice::packets

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "tests/packets/packet_builder.h"
@@ -41,5 +42,33 @@ class ScopedSysctl {
  private:
   std::string name_, before_;
 };
+
+// Another network namespace, held by this object.
+class Namespace {
+ public:
+  Namespace();
+  ~Namespace();
+  Namespace(const Namespace&) = delete;
+  Namespace& operator=(const Namespace&) = delete;
+  // Runs it in a thread of its own in there; what it throws is thrown here.
+  void run(const std::function<void()>& work) const;
+  template <typename Value>
+  [[nodiscard]] Value call(const std::function<Value()>& work) const {
+    Value value{};
+    run([&] { value = work(); });
+    return value;
+  }
+  [[nodiscard]] std::string path() const;  // as `ip link set ... netns` takes it
+
+ private:
+  int fd_ = -1;
+};
+
+enum class Offload : uint8_t { transmit_checksum, generic_receive };
+// These concern an interface of the calling thread's namespace; they throw std::runtime_error.
+void set_offload(const std::string& interface, Offload offload, bool on);
+Mac mac_of(const std::string& interface);
+
+std::string text(const Mac& mac);
 
 }  // namespace sluice::packets
