@@ -17,13 +17,13 @@ std::vector<Candidate> candidates(size_t count, size_t heavy) {
 
 void equal_weights(benchmark::State& state) {
   const auto input = candidates(static_cast<size_t>(state.range(0)), 0);
-  for (auto _ : state) benchmark::DoNotOptimize(build(input, static_cast<uint8_t>(state.range(1))));
+  while (state.KeepRunning()) benchmark::DoNotOptimize(build(input, static_cast<uint8_t>(state.range(1))));
 }
 
 void two_weights(benchmark::State& state) {
   const auto count = static_cast<size_t>(state.range(0));
   const auto input = candidates(count, count / 2);
-  for (auto _ : state) benchmark::DoNotOptimize(build(input, static_cast<uint8_t>(state.range(1))));
+  while (state.KeepRunning()) benchmark::DoNotOptimize(build(input, static_cast<uint8_t>(state.range(1))));
 }
 
 // A whole service in the middle of a rollout: `ARG 0` endpoints, of which 16 have been replaced one after another.
@@ -40,7 +40,7 @@ void service_in_a_rollout(benchmark::State& state) {
     if (i >= count) backend.joined = 2 * (i - count) + 1;
     service.backends.push_back(backend);
   }
-  for (auto _ : state) benchmark::DoNotOptimize(build_service_table(service));
+  while (state.KeepRunning()) benchmark::DoNotOptimize(build_service_table(service));
 }
 
 BENCHMARK(equal_weights)

@@ -145,9 +145,9 @@ TEST_F(HttpServerTest, WhatIsNotHttpIs400) {
 
 TEST_F(HttpServerTest, AHeaderAboveTheBoundIs431) {
   start();
-  const std::string request = "GET /healthz HTTP/1.1\r\nX: " + std::string(7 * 1024, 'x') + "\r\n";
+  const std::string request = "GET /healthz HTTP/1.1\r\nX: " + std::string(7168, 'x') + "\r\n";
   EXPECT_THAT(ask(request + "\r\n"), StartsWith("HTTP/1.1 200 "));
-  EXPECT_THAT(ask(request + "Y: " + std::string(2 * 1024, 'y') + "\r\n\r\n"), StartsWith("HTTP/1.1 431 "));
+  EXPECT_THAT(ask(request + "Y: " + std::string(2048, 'y') + "\r\n\r\n"), StartsWith("HTTP/1.1 431 "));
 }
 
 TEST_F(HttpServerTest, AHandlerThatThrowsIs500) {
@@ -201,6 +201,7 @@ TEST_F(HttpServerTest, AHalfClosedClientStillGetsItsReply) {
 TEST_F(HttpServerTest, IdleConnectionsAboveTheBoundGiveWayToTheNewest) {
   start({.connections = 4, .time = kDeadline});
   std::vector<Client> idle;
+  idle.reserve(6);
   for (int i = 0; i < 6; ++i) idle.emplace_back(server_->port());
   EXPECT_TRUE(idle[0].cut());
   EXPECT_TRUE(idle[1].cut());
@@ -215,6 +216,7 @@ TEST_F(HttpServerTest, ManyClientsAtOnceAreAllServed) {
   start();
   std::atomic<int> served = 0;
   std::vector<std::thread> clients;
+  clients.reserve(16);
   for (int i = 0; i < 16; ++i) {
     clients.emplace_back([&] {
       for (int n = 0; n < 20; ++n) {

@@ -70,6 +70,7 @@ TEST(Log, LevelsAreNamedAsTheyAreTyped) {
     spdlog::error("");
   });
   std::vector<std::string> levels;
+  levels.reserve(lines.size());
   for (const std::string& line : lines) levels.push_back(nlohmann::json::parse(line).at("level"));
   EXPECT_EQ(levels, (std::vector<std::string>{"trace", "debug", "info", "warn", "error"}));
 }

@@ -72,9 +72,9 @@ TEST(Maglev, EightSlotsByHand) {
   EXPECT_EQ(walk(2, 3).step, 1U);
   EXPECT_EQ(walk(3, 3).offset, 5U);
   EXPECT_EQ(walk(3, 3).step, 5U);
-  constexpr uint16_t a = 0;
-  constexpr uint16_t b = 1;
-  constexpr uint16_t c = 2;
+  const uint16_t a = 0;
+  const uint16_t b = 1;
+  const uint16_t c = 2;
   EXPECT_EQ(build(std::vector<Candidate>{{1, 7}, {2, 7}, {3, 7}}, 3), (std::vector<uint16_t>{a, a, c, b, a, c, b, b}));
 }
 
