@@ -63,7 +63,7 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
   }
   if (!generic.empty()) {
     return {"Ready", true, "GenericMode",
-            fmt::format("generic XDP on {}: slower than native mode, possibly than no XDP at all",
+            fmt::format("forwarding, by generic XDP on {}: slower than native mode, possibly than no XDP at all",
                         fmt::join(generic, ", "))};
   }
   return {"Ready", true, "Ready", has_state ? "forwarding" : "waiting for a first desired state"};

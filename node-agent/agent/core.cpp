@@ -235,7 +235,7 @@ void Core::on_network() {
     const auto before = links_before.find(owned.ifindex);
     const auto now = network_.view.links.find(owned.ifindex);
     if (before == links_before.end() || now == network_.view.links.end()) continue;
-    if (now->second.up && (!before->second.up || before->second.mac != now->second.mac)) again.push_back(owned);
+    if (now->second.up && before->second != now->second) again.push_back(owned);
   }
   heralds_.add(again, announce::Heralds::Clock::now());
   announce();
@@ -302,11 +302,24 @@ void Core::retry() {
   }
 }
 
+void Core::release_neighbours() {
+  if (watcher_ == nullptr) return;
+  if (memory_.state && !programmed_) {
+    // Kept by an earlier run, over whatever interfaces that had: first taken over, then let go.
+    std::set<uint32_t> every;
+    for (const auto& [index, link] : network_.view.links) every.insert(index);
+    watcher_->set_targets(targets(), every);
+    watcher_->wait(options_.resolve_patience);
+  }
+  watcher_->set_targets({}, {});
+  watcher_->wait(options_.resolve_patience);
+}
+
 Status Core::purge() {
   auto purged = dataplane_ ? dataplane_->purge() : kernel_.purge();
   if (!purged) return purged;
   dataplane_.reset();
-  if (watcher_ != nullptr) watcher_->set_targets({}, {});
+  release_neighbours();
   memory_.state.reset();
   digest_ = {};
   programmed_ = false;

@@ -89,6 +89,7 @@ class Core {
   [[nodiscard]] nexthop::Targets targets() const;
   [[nodiscard]] dataplane::NextHops next_hops() const;
   void save();
+  void release_neighbours();
   void refresh_facts();
   void gratuitous(const dataplane::OwnedAddress& owned);
 

@@ -245,10 +245,4 @@ Result<std::unique_ptr<NetworkWatcher>> NetworkWatcher::start(Callback callback)
   return std::unique_ptr<NetworkWatcher>(std::move(watcher));
 }
 
-void release_neighbours(const std::set<NeighbourKey>& neighbours) {
-  auto socket = connect_requests();
-  if (!socket) return;
-  for (const NeighbourKey& key : neighbours) std::ignore = solicit(**socket, key, false);
-}
-
 }  // namespace sluice::agent::nexthop

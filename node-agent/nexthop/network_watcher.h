@@ -32,7 +32,4 @@ class NetworkWatcher {
   virtual Update wait(std::chrono::milliseconds patience) = 0;
 };
 
-// Lets the kernel forget what it keeps resolved for these: for a node that Sluice leaves.
-void release_neighbours(const std::set<NeighbourKey>& neighbours);
-
 }  // namespace sluice::agent::nexthop

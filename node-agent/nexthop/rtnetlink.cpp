@@ -16,6 +16,7 @@
 #include <array>
 #include <cstring>
 #include <string>
+#include <tuple>
 #include <utility>
 
 namespace sluice::agent::nexthop {
@@ -60,6 +61,7 @@ Link to_link(rtnl_link* link) {
   const unsigned flags = rtnl_link_get_flags(link);
   out.up = (flags & IFF_UP) != 0 && (flags & IFF_RUNNING) != 0;
   out.ethernet = rtnl_link_get_arptype(link) == ARPHRD_ETHER;
+  std::ignore = rtnl_link_get_carrier_changes(link, &out.carrier_changes);
   nl_addr* mac = rtnl_link_get_addr(link);
   if (mac != nullptr && nl_addr_get_len(mac) == out.mac.size()) {
     std::memcpy(out.mac.data(), nl_addr_get_binary_addr(mac), out.mac.size());

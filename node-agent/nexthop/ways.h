@@ -20,6 +20,7 @@ struct Link {
   dataplane::Mac mac{};
   bool up = false;
   bool ethernet = false;
+  uint32_t carrier_changes = 0;  // a link that went down and up again between two looks is told by this
   friend bool operator==(const Link&, const Link&) = default;
 };
 

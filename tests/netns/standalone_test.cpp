@@ -1,0 +1,344 @@
+// The load balancer from one YAML file: the real agent, the real kernel, real connections between namespaces.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "tests/netns/agent_process.h"
+#include "tests/netns/traffic.h"
+
+namespace sluice::lab {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::Not;
+using testing::Test;
+
+constexpr uint16_t kPort = 80;
+constexpr uint16_t kBackendPort = 8080;
+
+// "{name: b1, address: 10.77.0.11, weight: 2}"
+std::string backend(int number, int weight = 1) {
+  return "{name: b" + std::to_string(number) + ", address: " + backend_address(number) +
+         ", weight: " + std::to_string(weight) + "}";
+}
+
+std::string file_text(const std::string& backends, const std::string& interface = "eth0") {
+  return "apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\ninterfaces: [" + interface +
+         "]\nloadBalancers:\n- name: web\n  addresses: [" + kAddress +
+         "]\n  ports:\n  - {name: http, port: 80, backendPort: 8080}\n"
+         "  - {name: dns, port: 53, protocol: UDP, backendPort: 5353}\n  backends: [" +
+         backends + "]\n";
+}
+
+class Standalone : public Test {
+ protected:
+  explicit Standalone(int backends = 2) : lab_(backends) {
+    for (int i = 1; i <= backends; ++i) {
+      const std::string name = "b" + std::to_string(i);
+      http_.push_back(std::make_unique<HttpServer>(lab_.ns(name), kBackendPort, name));
+      udp_.push_back(std::make_unique<UdpServer>(lab_.ns(name), uint16_t{5353}, name));
+    }
+  }
+  // Replaced whole, as an editor or a package does it.
+  void write(const std::string& text) const {
+    std::ofstream(file_ + ".next") << text;
+    std::filesystem::rename(file_ + ".next", file_);
+  }
+  std::unique_ptr<AgentProcess> start(std::vector<std::string> extra = {}) {
+    extra.insert(extra.begin(), {"--config", file_});
+    return std::make_unique<AgentProcess>(lab_, extra);
+  }
+  std::unique_ptr<AgentProcess> started(const std::string& text, std::vector<std::string> extra = {}) {
+    write(text);
+    auto agent = start(std::move(extra));
+    EXPECT_TRUE(agent->wait_ready(200, "forwarding"));
+    return agent;
+  }
+  [[nodiscard]] std::unique_ptr<HttpLoad> load(HttpLoad::Options options = {}) const {
+    return std::make_unique<HttpLoad>(lab_.ns("client"), kAddress, kPort, options);
+  }
+  [[nodiscard]] std::map<std::string, int> ask(int count) const {
+    return ask_http(lab_.ns("client"), kAddress, kPort, count);
+  }
+  // No request failed, and the flow of answers never dried up: a split handshake or a lost packet costs 200 ms and
+  // more.
+  static void expect_smooth(const LoadOutcome& outcome) {
+    EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+    EXPECT_EQ(outcome.moved, 0U);
+    auto windows = outcome.per_window;
+    ASSERT_GE(windows.size(), 5U);
+    std::ranges::sort(windows);
+    const uint64_t median = windows[windows.size() / 2];
+    EXPECT_GT(median, 100U) << "requests in a tenth of a second";
+    // The machine is shared: a tenth of the usual in one window is its scheduler, in a tenth of the windows it is not.
+    EXPECT_GT(windows[windows.size() / 10], median / 10);
+  }
+  Lab lab_;
+  std::string file_ = lab_.file("lb.yaml");
+  std::vector<std::unique_ptr<HttpServer>> http_;
+  std::vector<std::unique_ptr<UdpServer>> udp_;
+};
+
+class InMode : public Standalone, public testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Modes, InMode, testing::Values("Native", "Generic"),
+                         [](const auto& row) { return std::string(row.param); });
+
+TEST_P(InMode, HundredBusyConnectionsLoseNothingAndUdpIsAnswered) {
+  const auto agent =
+      started(file_text(backend(1) + "," + backend(2), std::string("{name: eth0, mode: ") + GetParam() + "}"));
+  EXPECT_THAT(agent->metrics(), HasSubstr(std::string("interface=\"eth0\",mode=\"") + GetParam() + "\""));
+  EXPECT_TRUE(agent->wait_ready(200, std::string(GetParam()) == "Generic" ? "GenericMode" : "Ready=True Ready"));
+
+  auto busy = load();
+  busy->run_for(seconds(3));
+  const auto outcome = busy->stop();
+  expect_smooth(outcome);
+  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
+  RecordProperty("requests_per_second", static_cast<int>(outcome.requests / 3));
+
+  const auto udp = ask_udp(lab_.ns("client"), kAddress, 53, 100);
+  EXPECT_EQ(udp.count(""), 0U) << "datagrams without an answer";
+  EXPECT_GT(udp.at("b1"), 20);
+  EXPECT_GT(udp.at("b2"), 20);
+  EXPECT_EQ(http_[0]->peers(), std::set<std::string>{kBalancer}) << "nat: the backend sees the balancer's address";
+}
+
+TEST_P(InMode, NewConnectionAtEveryRequestLosesNothing) {
+  const auto agent =
+      started(file_text(backend(1) + "," + backend(2), std::string("{name: eth0, mode: ") + GetParam() + "}"));
+  auto busy = load({.connections = 20, .keep_alive = false});
+  ASSERT_TRUE(busy->run(2000));
+  const auto outcome = busy->stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+}
+
+TEST_F(Standalone, SpreadFollowsWeightsAndTheirReload) {
+  const auto agent = started(file_text(backend(1, 1) + "," + backend(2, 3)));
+  auto answers = ask(600);
+  EXPECT_EQ(answers.count(""), 0U);
+  EXPECT_NEAR(answers["b1"], 150, 50);
+  write(file_text(backend(1, 1) + "," + backend(2, 0)));
+  ASSERT_TRUE(agent->wait_log("programmed revision 2"));
+  answers = ask(50);
+  EXPECT_EQ(answers["b1"], 50) << "weight 0 takes no new flows";
+}
+
+TEST_F(Standalone, BackendTakenOutKeepsItsConnectionsAndGetsNoNewOnes) {
+  const auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load({.connections = 100});
+  ASSERT_TRUE(busy->run(500));
+  write(file_text(backend(1)));
+  ASSERT_TRUE(agent->wait_log("programmed revision 2"));
+  const auto after = ask(50);
+  EXPECT_EQ(after.count("b2"), 0U);
+  EXPECT_EQ(after.at("b1"), 50);
+  busy->run_for(seconds(1));
+  const auto outcome = busy->stop();
+  expect_smooth(outcome);
+  EXPECT_GT(outcome.connections.at("b2"), 20U);
+  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U) << "nobody had to connect again";
+}
+
+TEST_F(Standalone, HistoryIsForgottenWhenNoFlowNeedsItAndTheDrainTimeIsOver) {
+  const std::string short_drain = "  drain: {timeoutSeconds: 1}\n";
+  const auto agent = started(file_text(backend(1) + "," + backend(2)) + short_drain);
+  auto busy = load({.connections = 20});
+  ASSERT_TRUE(busy->run(200));
+  write(file_text(backend(1)) + short_drain);
+  ASSERT_TRUE(agent->wait_log("programmed revision 2"));
+  // That of web/dns, which has no flows; web/http's is needed.
+  ASSERT_TRUE(agent->wait_log("programmed revision 3"));
+  EXPECT_EQ(agent->metric("sluice_agent_services_with_old_flows"), 1);
+  EXPECT_FALSE(eventually([&] { return agent->log().find("programmed revision 4") != std::string::npos; }, seconds(6)));
+  expect_smooth(busy->stop());
+  // Closed flows are swept some time after their FINs.
+  EXPECT_TRUE(eventually([&] { return agent->log().find("programmed revision 4") != std::string::npos; }, seconds(60)));
+}
+
+TEST_F(Standalone, KilledAgentIsNotMissedAndItsReturnTouchesNoFlow) {
+  auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load();
+  ASSERT_TRUE(busy->run(1000));
+  agent->kill();
+  ASSERT_TRUE(busy->run(1000));
+  EXPECT_EQ(ask(20).count(""), 0U) << "new connections, too";
+  agent = start();
+  ASSERT_TRUE(agent->wait_ready(200, "forwarding"));
+  busy->run_for(milliseconds(500));
+  const auto outcome = busy->stop();
+  expect_smooth(outcome);
+  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
+}
+
+TEST_F(Standalone, ChangeMadeWhileTheAgentIsAwayKeepsOldConnections) {
+  auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load({.connections = 50});
+  ASSERT_TRUE(busy->run(500));
+  agent->kill();
+  write(file_text(backend(2)));
+  agent = start();
+  ASSERT_TRUE(agent->wait_ready(200, "forwarding"));
+  EXPECT_EQ(ask(30).at("b2"), 30);
+  ASSERT_TRUE(busy->run(500));
+  const auto outcome = busy->stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_GT(outcome.connections.at("b1"), 5U);
+  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 50U);
+}
+
+TEST_F(Standalone, TerminationLeavesForwardingOnAndPurgeLeavesNothing) {
+  auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load();
+  ASSERT_TRUE(busy->run(500));
+  EXPECT_THAT(purge(lab_).output, HasSubstr("an agent is running")) << "not while one is at work";
+  EXPECT_EQ(agent->terminate(), 0);
+  busy->run_for(milliseconds(500));
+  EXPECT_EQ(ask(20).count(""), 0U);
+  expect_smooth(busy->stop());
+
+  const auto purged = purge(lab_);
+  EXPECT_EQ(purged.exit_code, 0) << purged.output;
+  EXPECT_FALSE(std::filesystem::exists(lab_.bpffs()));
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json")));
+  EXPECT_THAT(lab_.in("lb", "ip link show dev eth0").output, Not(HasSubstr("xdp")));
+  EXPECT_EQ(lab_.in("lb", "tc qdisc show dev eth0 clsact").output, "");
+  EXPECT_THAT(lab_.in("lb", "ip neigh show dev eth0").output, Not(HasSubstr("managed")));
+  EXPECT_FALSE(ask_arp(lab_, kAddress, milliseconds(300)));
+  EXPECT_EQ(purge(lab_).exit_code, 0) << "a second purge has nothing to do";
+}
+
+TEST_F(Standalone, BrokenFileChangesNothingAndIsReportedWithItsPlace) {
+  const auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load({.connections = 20});
+  ASSERT_TRUE(busy->run(200));
+  write(
+      "apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\nloadBalancers:\n- name: web\n  weight: 3\n  adresses: "
+      "[]\n");
+  ASSERT_TRUE(agent->wait_log("lb.yaml:6:3: loadBalancers[0].adresses: no such field; is it addresses?"));
+  EXPECT_TRUE(agent->wait_ready(200, "the configuration file is not in force")) << "and it stays ready";
+  EXPECT_EQ(agent->metric("sluice_agent_config_last_reload_successful"), 0);
+  EXPECT_EQ(agent->metric("sluice_agent_programmed_revision"), 1);
+  ASSERT_TRUE(busy->run(200));
+  write(file_text(backend(1)));
+  ASSERT_TRUE(agent->wait_log("programmed revision 2"));
+  EXPECT_TRUE(eventually([&] { return agent->metric("sluice_agent_config_last_reload_successful") == 1; }));
+  EXPECT_EQ(busy->stop().failures, 0U);
+}
+
+TEST_F(Standalone, InterfaceThatDoesNotExistIsAnErrorThatChangesNothing) {
+  write(file_text(backend(1), "eth9"));
+  auto failed = start();
+  EXPECT_EQ(failed->wait_exit(), 1);
+  EXPECT_THAT(failed->log(), HasSubstr("eth9: no such interface"));
+  EXPECT_FALSE(std::filesystem::exists(lab_.bpffs())) << "nothing is left of it";
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json")));
+
+  const auto agent = started(file_text(backend(1)));
+  write(file_text(backend(2), "eth9"));
+  ASSERT_TRUE(agent->wait_log("eth9: no such interface"));
+  EXPECT_EQ(ask(10).at("b1"), 10) << "the file is taken whole or not at all";
+}
+
+TEST_F(Standalone, WithoutInterfacesTheDefaultRoutesDeviceIsUsed) {
+  std::string text = file_text(backend(1));
+  text.erase(text.find("interfaces"), text.find("loadBalancers") - text.find("interfaces"));
+  const auto agent = started(text);
+  EXPECT_EQ(ask(5).at("b1"), 5);
+}
+
+TEST_F(Standalone, ForeignXdpProgramIsLeftAlone) {
+  ASSERT_EQ(
+      lab_.in("lb",
+              "sh -c 'echo \"__attribute__((section(\\\"xdp\\\"),used)) int other(void *c) { return 2; }\" | clang -O2 "
+              "-g "
+              "-target bpf -x c -c - -o " +
+                  lab_.file("other.o") + " && ip link set dev eth0 xdpdrv obj " + lab_.file("other.o") + " sec xdp'")
+          .exit_code,
+      0);
+  const std::string before = lab_.in("lb", "ip link show dev eth0").output;
+  write(file_text(backend(1)));
+  auto failed = start();
+  EXPECT_EQ(failed->wait_exit(), 1);
+  EXPECT_THAT(failed->log(), HasSubstr("eth0"));
+  EXPECT_EQ(lab_.in("lb", "ip link show dev eth0").output, before);
+}
+
+TEST_F(Standalone, ArpIsAnsweredAndStopsWithinTheGraceOfAnAgentThatIsGone) {
+  auto agent = started(file_text(backend(1)), {"--announce-grace", "3s"});
+  const auto answer = ask_arp(lab_, kAddress, seconds(2));
+  ASSERT_TRUE(answer);
+  EXPECT_FALSE(ask_arp(lab_, "10.77.0.51", milliseconds(300))) << "an address nobody has";
+  agent->kill();
+  const auto killed = Clock::now();
+  EXPECT_TRUE(ask_arp(lab_, kAddress, seconds(1))) << "a restart may go unnoticed";
+  EXPECT_TRUE(eventually([&] { return !ask_arp(lab_, kAddress, milliseconds(200)); }, seconds(5)));
+  EXPECT_GT(Clock::now() - killed, seconds(1));
+  agent = start({"--announce-grace", "3s"});
+  EXPECT_TRUE(eventually([&] { return ask_arp(lab_, kAddress, milliseconds(200)) == answer; }));
+}
+
+TEST_F(Standalone, AddressThatIsTakenIsMadeKnownThreeTimes) {
+  ArpListener listener(lab_, kAddress);
+  const auto agent = started(file_text(backend(1)));
+  EXPECT_TRUE(eventually([&] { return listener.seen().requests >= 3 && listener.seen().replies >= 3; }));
+  // The renewals of the following seconds say nothing.
+  EXPECT_FALSE(eventually([&] { return listener.seen().requests > 3; }, seconds(3)));
+  ASSERT_EQ(lab_.in("lb", "ip link set eth0 down").exit_code, 0);
+  ASSERT_EQ(lab_.in("lb", "ip link set eth0 up").exit_code, 0);
+  EXPECT_TRUE(eventually([&] { return listener.seen().requests >= 6; })) << "again when the link has come up";
+}
+
+TEST_F(Standalone, AddressOfTheMachineItselfIsTheKernelsToAnswer) {
+  ASSERT_EQ(lab_.in("lb", "ip addr add " + std::string(kAddress) + "/32 dev eth0").exit_code, 0);
+  const auto agent = started(file_text(backend(1)));
+  EXPECT_TRUE(ask_arp(lab_, kAddress, seconds(1)));
+  EXPECT_EQ(agent->metric("sluice_agent_packets_total{reason=\"arp_reply\",kind=\"forward\"}"), 0);
+  EXPECT_EQ(ask(5).at("b1"), 5);
+}
+
+TEST_F(Standalone, BackendBehindAnInterfaceWithoutSluiceIsNamed) {
+  ASSERT_EQ(lab_.in("lb", "ip link add docker0 type bridge").exit_code, 0);
+  ASSERT_EQ(lab_.in("lb", "ip addr add 10.99.0.1/24 dev docker0").exit_code, 0);
+  ASSERT_EQ(lab_.in("lb", "ip link set docker0 up").exit_code, 0);
+  const auto agent = started(file_text(backend(1) + ", {name: x, address: 10.99.0.2}"));
+  const std::string why = "reached through docker0, where Sluice is not attached: add it to interfaces";
+  EXPECT_TRUE(agent->wait_ready(200, why));
+  EXPECT_THAT(agent->log(), HasSubstr(why));
+  EXPECT_EQ(agent->metric("sluice_agent_next_hops_unresolved"), 1);
+}
+
+TEST_F(Standalone, BackendThatGetsAnotherMacIsFollowed) {
+  const auto agent = started(file_text(backend(1)));
+  EXPECT_EQ(ask(5).at("b1"), 5);
+  ASSERT_EQ(lab_.in("b1", "ip link set eth0 address 02:00:00:00:77:01").exit_code, 0);
+  ASSERT_EQ(lab_.in("b1", "ip neigh flush all").exit_code, 0);
+  // The backend speaks to the balancer, as any machine does now and then: that is how the kernel learns.
+  ASSERT_EQ(lab_.in("b1", "ping -c 1 -W 2 " + std::string(kBalancer)).exit_code, 0);
+  EXPECT_TRUE(
+      eventually([&] { return ask_http(lab_.ns("client"), kAddress, kPort, 1, milliseconds(500)).contains("b1"); }));
+}
+
+TEST_F(Standalone, OneAgentANamespaceAndTheNextWaitsForIt) {
+  auto first = started(file_text(backend(1)));
+  auto second = start({"--metrics-listen", "127.0.0.1:9472"});
+  EXPECT_FALSE(eventually([&] { return second->log().find("is up") != std::string::npos; }, milliseconds(500)));
+  EXPECT_EQ(first->terminate(), 0);
+  EXPECT_TRUE(second->wait_log("is up"));
+}
+
+TEST_F(Standalone, RemovedServiceIsNotServedAndTheAddressNotAnswered) {
+  const auto agent = started(file_text(backend(1)));
+  EXPECT_EQ(ask(2).at("b1"), 2);
+  write("apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\ninterfaces: [eth0]\nloadBalancers: []\n");
+  ASSERT_TRUE(agent->wait_log("programmed revision 2"));
+  EXPECT_TRUE(eventually([&] { return !ask_arp(lab_, kAddress, milliseconds(200)); }));
+}
+
+}  // namespace
+}  // namespace sluice::lab
