@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <thread>
 
 #include "operator/certificates/keeper.h"
 #include "operator/controller/agents.h"
@@ -22,6 +23,7 @@ namespace {
 
 using nlohmann::json;
 using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
 
 constexpr const char* kHolder = "sluice-cleanup";
 constexpr seconds kHold{300};
@@ -55,8 +57,13 @@ class Cleanup {
     if (auto held = hold_lease(0); !held) {
       return held;  // while somebody leads, everything else would be undone
     }
-    spdlog::info("holding Lease {}/{} for {} s: no replica leads", options_.ns, options_.lease_name, kHold.count());
-    purge_nodes();
+    spdlog::info("holding Lease {}/{} for {} s: no replica takes the lead", options_.ns, options_.lease_name,
+                 kHold.count());
+    purge_nodes();  // the epoch fences this off from whoever led until now; writes to the API server have no such fence
+    if (const auto rest = leader_writes_until_ - Clock::now(); rest > Clock::duration::zero()) {
+      spdlog::info("waiting {} s, until the former leader must have noticed", std::chrono::ceil<seconds>(rest).count());
+      std::this_thread::sleep_for(rest);
+    }
     clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
     clean_kind(kube::kLoadBalancers,
                [this](const kube::Object& object) { return drop_finalizers(kube::kLoadBalancers, object); });
@@ -82,6 +89,9 @@ class Cleanup {
       auto record = kube::read_lease(**lease);
       const auto stamp = kube::rfc3339_micro(std::chrono::system_clock::now());
       if (record.holder != kHolder) {
+        if (!record.holder.empty()) {
+          leader_writes_until_ = Clock::now() + record.duration - Writer::kLeaseMargin;
+        }
         record.holder = kHolder;
         record.acquire_time = stamp;
         ++record.transitions;
@@ -220,6 +230,7 @@ class Cleanup {
   resources::ClusterState cluster_;
   std::string cluster_id_;
   state::Epoch lease_epoch_ = 0;
+  Clock::time_point leader_writes_until_;  // the one that we took the Lease from may not have noticed before
   int failures_ = 0;
 };
 

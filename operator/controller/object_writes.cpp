@@ -79,6 +79,7 @@ void add_status_writes(const status::Output& status, kube::EventRecorder& events
     write.base_version = wanted.body ? kube::resource_version_of(*wanted.body) : std::string();
     write.fingerprint = std::to_string(static_cast<int>(wanted.verb)) + (wanted.body ? wanted.body->dump() : "");
     if (write.kind == "status") {
+      write.settle = kStatusSettle;
       write.min_interval = kStatusInterval;
     }
     write.perform = [call = call_of(wanted), told = wanted.events, &events](kube::Api& api) {

@@ -19,6 +19,8 @@ void add_claim_writes(const ipam::ClaimWrites& claims, std::vector<Write>& write
 // Statuses, finalizers and LoadBalancerNodes. Once a write has succeeded its events are told.
 void add_status_writes(const status::Output& status, kube::EventRecorder& events, std::vector<Write>& writes);
 
+// A status waits this long before it is written: agents mostly answer within it, and one write says it all.
+inline constexpr std::chrono::milliseconds kStatusSettle{100};
 // An object's status is written no more often than this.
 inline constexpr std::chrono::seconds kStatusInterval{2};
 

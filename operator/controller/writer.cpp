@@ -45,7 +45,7 @@ std::optional<Writer::Clock::time_point> Writer::want(std::vector<Write> writes)
         again = std::min(again.value_or(*until), *until);
         continue;
       }
-      std::chrono::milliseconds delay{0};
+      auto delay = write.settle;
       if (const auto last = last_.find(write.key); last != last_.end()) {
         const auto rest = last->second.at + write.min_interval - now;
         delay = std::max(delay, std::chrono::ceil<std::chrono::milliseconds>(rest));

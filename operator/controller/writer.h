@@ -18,10 +18,11 @@
 namespace sluice::controller {
 
 struct Write {
-  std::string key;           // what is written, "status Service default/web": one at a time, the newest wins
-  std::string kind;          // for metrics: "claim", "status", "finalizer", ...
-  std::string base_version;  // resourceVersion of the object it was decided from; empty for a creation
-  std::string fingerprint;   // equal for equal writes
+  std::string key;                      // what is written, "status Service default/web": one at a time, the newest wins
+  std::string kind;                     // for metrics: "claim", "status", "finalizer", ...
+  std::string base_version;             // resourceVersion of the object it was decided from; empty for a creation
+  std::string fingerprint;              // equal for equal writes
+  std::chrono::milliseconds settle{0};  // how long it waits for a newer one before it is sent
   std::chrono::milliseconds min_interval{0};  // between two writes of this key
   std::function<Status(kube::Api&)> perform;
 };

@@ -187,8 +187,11 @@ std::unique_ptr<Operator> Lab::start_operator(const std::string& name, const std
 }
 
 CommandResult Lab::run_operator(const std::vector<std::string>& more) {
-  std::vector<std::string> command{SLUICE_OPERATOR, "--kubeconfig=" + cluster_.kubeconfig(), "--namespace=" + ns_,
-                                   "--agent-port=" + std::to_string(agent_port_), "--log-format=text"};
+  std::vector<std::string> command{SLUICE_OPERATOR, "--namespace=" + ns_, "--agent-port=" + std::to_string(agent_port_),
+                                   "--log-format=text"};
+  if (std::ranges::none_of(more, [](const auto& flag) { return flag.starts_with("--kubeconfig"); })) {
+    command.push_back("--kubeconfig=" + cluster_.kubeconfig());
+  }
   command.insert(command.end(), more.begin(), more.end());
   return run_command(command);
 }
@@ -222,8 +225,8 @@ void Lab::start_agents() {
   }
 }
 
-void Lab::start() {
-  operator_ = start_operator();
+void Lab::start(const std::vector<std::string>& more_for_operator) {
+  operator_ = start_operator("op", more_for_operator);
   start_agents();
   make_pool("public", {"192.0.2.0/29"});
 }
@@ -370,6 +373,50 @@ std::string Lab::wait_for_address(const std::string& service) {
                              (operator_ ? operator_->log() : ""));
   }
   return ingress(service).front();
+}
+
+void Lab::wait_for_condition(const kube::Resource& resource, const std::string& name, const std::string& type,
+                             const std::string& status, const std::string& reason) {
+  const auto as_wanted = [&] {
+    const auto found = condition(resource, name, type);
+    return found.status == status && (reason.empty() || found.reason == reason);
+  };
+  if (!eventually(as_wanted)) {
+    throw std::runtime_error(name + " does not get " + type + "=" + status + " " + reason + ": " +
+                             get(resource, name)["status"].dump(2));
+  }
+}
+
+void Lab::wait_for_backends(size_t agent, const std::string& address, const std::vector<std::string>& wanted) {
+  if (!eventually([&] { return backends(agent, address, kPort) == wanted; })) {
+    throw std::runtime_error("agent " + std::to_string(agent) + " does not lead " + address + " to " +
+                             json(wanted).dump() + " but to " + json(backends(agent, address, kPort)).dump());
+  }
+}
+
+bool Lab::gone(const kube::Resource& resource, const std::string& name) {
+  return eventually([&] { return get(resource, name).is_null(); });
+}
+
+std::map<std::string, std::string> Lab::versions() {
+  std::map<std::string, std::string> found;
+  for (const auto& resource : {kube::kServices, kube::kLoadBalancers, kube::kAddressPools, kube::kAddressClaims,
+                               kube::kLoadBalancerNodes, kube::kSecrets, kube::kEvents}) {
+    for (const auto& object : list(resource)) {
+      found[std::string(resource.kind) + " " + kube::key_of(object).text()] = kube::resource_version_of(object);
+    }
+  }
+  return found;
+}
+
+bool Lab::lease_renewed(int times) {
+  std::set<std::string> seen;
+  return eventually(
+      [&] {
+        seen.insert(get(kube::kLeases, kLease).value("/spec/renewTime"_json_pointer, ""));
+        return seen.size() > static_cast<size_t>(times);
+      },
+      std::chrono::seconds(60));
 }
 
 std::vector<std::string> Lab::backends(size_t agent, const std::string& address, uint16_t port) {

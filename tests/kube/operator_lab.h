@@ -2,6 +2,7 @@
 // made up; the EndpointSlice controller is the real one.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -28,7 +29,7 @@ class Operator {
   Process& process() { return process_; }
   [[nodiscard]] std::string log() const;
   // The body of a GET; the status in `status`.
-  [[nodiscard]] std::string http(const std::string& path, int* status = nullptr) const;
+  std::string http(const std::string& path, int* status = nullptr) const;
   // A sample's value, by its name with labels as they are printed; -1: there is none.
   [[nodiscard]] double metric(const std::string& sample) const;
   [[nodiscard]] bool leading() const { return metric("sluice_operator_leading") == 1; }
@@ -62,9 +63,10 @@ class Lab {
   void start_agent(size_t index);
   [[nodiscard]] static std::string node_name(size_t index) { return "lab-node" + std::to_string(index); }
   // Runs operator and agents and makes a pool `public` of 192.0.2.0/29 (.0 to .7).
-  void start();
+  void start(const std::vector<std::string>& more_for_operator = {});
   Operator& op() { return *operator_; }
-  void replace_operator();  // SIGTERM, and another one that leads
+  void stop_operator() { operator_.reset(); }  // SIGKILL
+  void replace_operator();                     // SIGTERM, and another one that leads
 
   void make_node(size_t index, const json& labels = json::object());
   void set_node_ready(size_t index, bool ready);
@@ -89,10 +91,18 @@ class Lab {
   Condition condition(const kube::Resource& resource, const std::string& name, const std::string& type);
   // Of status.loadBalancer.ingress.
   std::vector<std::string> ingress(const std::string& service);
-  // Waits for it; throws with the operator's log where it does not come.
+  // Wait for it; throw with what there is where it does not come.
   std::string wait_for_address(const std::string& service);
+  void wait_for_condition(const kube::Resource& resource, const std::string& name, const std::string& type,
+                          const std::string& status, const std::string& reason = {});
+  void wait_for_backends(size_t agent, const std::string& address, const std::vector<std::string>& backends);
+  bool gone(const kube::Resource& resource, const std::string& name);  // waits
   // Backends that the state of the agent leads to from this address and port, as "10.0.0.1:8080", sorted.
   std::vector<std::string> backends(size_t agent, const std::string& address, uint16_t port);
+  // Resource versions of everything the operator writes, but for the Lease.
+  std::map<std::string, std::string> versions();
+  // Waits until the Lease has been renewed this often.
+  bool lease_renewed(int times);
   // Reasons of the events about this object.
   std::vector<std::string> event_reasons(const std::string& kind, const std::string& name);
 

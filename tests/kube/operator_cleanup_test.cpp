@@ -1,0 +1,75 @@
+// `sluice-operator --cleanup`, as `helm uninstall` runs it while the operator is still there.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/kube/operator_lab.h"
+
+namespace sluice::test {
+namespace {
+
+using kube::kServices;
+using testing::HasSubstr;
+
+TEST(OperatorCleanup, LeavesNothingButTheClaims) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.make_service("foreign", {{"loadBalancerClass", "example.com/other"}}, {{"finalizers", {"example.com/keep"}}});
+  const auto address = lab.wait_for_address("web");
+  const auto done = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  for (const size_t node : {0U, 1U}) {
+    EXPECT_EQ(lab.agent(node).seen().purges, 1) << node;
+    EXPECT_FALSE(lab.agent(node).held()) << node;
+  }
+  const auto service = lab.get(kServices, "web");
+  EXPECT_FALSE(service["metadata"].contains("finalizers"));
+  EXPECT_EQ(service["status"], json({{"loadBalancer", json::object()}}));
+  EXPECT_EQ(lab.get(kServices, "foreign")["metadata"]["finalizers"], json({"example.com/keep"}));
+  EXPECT_FALSE(lab.get(kube::kAddressClaims, address).is_null());
+  EXPECT_TRUE(lab.list(kube::kLoadBalancerNodes).empty());
+  // The operator that still runs has stepped down, and nothing it does brings anything back.
+  EXPECT_TRUE(eventually([&] { return !lab.op().leading(); }));
+  const auto lease = lab.get(kube::kLeases, "sluice-operator")["spec"];
+  EXPECT_EQ(lease["holderIdentity"], "sluice-cleanup");
+  EXPECT_EQ(lease["leaseDurationSeconds"], 300);
+  EXPECT_FALSE(lab.agent(0).held());
+  EXPECT_FALSE(lab.get(kServices, "web")["metadata"].contains("finalizers"));
+}
+
+TEST(OperatorCleanup, ASecondInstallFindsTheAddressesAsTheyWere) {
+  Lab lab;
+  lab.start();
+  lab.make_service("first");
+  lab.make_service("second");
+  const auto first = lab.wait_for_address("first");
+  const auto second = lab.wait_for_address("second");
+  lab.remove(kServices, "first");
+  ASSERT_TRUE(lab.gone(kube::kAddressClaims, first));
+  ASSERT_EQ(lab.run_operator({"--cleanup"}).exit_code, 0);
+  lab.stop_operator();
+  lab.patch(kube::kLeases, "sluice-operator", {{"spec", nullptr}, {"metadata", {{"annotations", nullptr}}}});
+  lab.replace_operator();
+  EXPECT_EQ(lab.wait_for_address("second"), second);
+}
+
+TEST(OperatorCleanup, NamesNodesItCannotReachAndFails) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.wait_for_address("web");
+  lab.stop_agent(1);
+  const auto failed = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.out, HasSubstr("lab-node1"));
+  EXPECT_EQ(lab.agent(0).seen().purges, 1);
+  EXPECT_FALSE(lab.get(kServices, "web")["metadata"].contains("finalizers")) << "what could be done was done";
+  // A node that is down cannot be helped: it is told of, and the rest is a success.
+  lab.set_node_ready(1, false);
+  const auto done = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_THAT(done.out, HasSubstr("lab-node1"));
+}
+
+}  // namespace
+}  // namespace sluice::test
