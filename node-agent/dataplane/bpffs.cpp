@@ -106,7 +106,7 @@ std::vector<std::string> layout_directories(const std::string& directory) {
   std::vector<std::string> layouts;
   for (const auto& name : entries(directory)) {
     if (name.size() > 1 && name[0] == 'v' && name.find_first_not_of("0123456789", 1) == std::string::npos) {
-      layouts.push_back(directory + "/" + name);
+      layouts.push_back(std::filesystem::path(directory) / name);
     }
   }
   return layouts;

@@ -26,8 +26,8 @@ constexpr std::array<Reason, SLUICE_REASON_COUNT> kReasons = {{
 }};
 
 size_t cpus() {
-  static const auto kCpus = static_cast<size_t>(std::max(libbpf_num_possible_cpus(), 1));
-  return kCpus;
+  static const auto count = static_cast<size_t>(std::max(libbpf_num_possible_cpus(), 1));
+  return count;
 }
 
 sluice_counters sum(const sluice_counters* per_cpu) {

@@ -25,10 +25,10 @@ struct SkeletonDeleter {
 
 // Indices in one of these mean something only together with the others.
 const std::set<std::string>& tables() {
-  static const std::set<std::string> kTables = {"service_keys",     "services",         "slots",
-                                                "backends",         "egress",           "config",
-                                                "service_counters", "backend_counters", "service_reasons"};
-  return kTables;
+  static const std::set<std::string> names = {"service_keys",     "services",         "slots",
+                                              "backends",         "egress",           "config",
+                                              "service_counters", "backend_counters", "service_reasons"};
+  return names;
 }
 
 std::vector<bpf_map*> maps_of(bpf_object* object) {

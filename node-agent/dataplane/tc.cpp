@@ -99,6 +99,11 @@ bpf_tc_hook hook_for(uint32_t ifindex, bpf_tc_attach_point point) {
   return hook;
 }
 
+int remove_clsact(uint32_t ifindex) {
+  bpf_tc_hook both = hook_for(ifindex, static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS));
+  return bpf_tc_hook_destroy(&both);
+}
+
 bpf_tc_opts our_place() {
   bpf_tc_opts options{};
   options.sz = sizeof options;
@@ -131,13 +136,17 @@ Status attach_egress(uint32_t ifindex, const std::string& interface, int program
     }
   }
   bpf_tc_hook hook = hook_for(ifindex, BPF_TC_EGRESS);
-  if (const int error = bpf_tc_hook_create(&hook); error != 0 && error != -EEXIST) {
-    return fail_errno(-error, "add clsact to", interface);
+  const int made = bpf_tc_hook_create(&hook);
+  if (made != 0 && made != -EEXIST) {
+    return fail_errno(-made, "add clsact to", interface);
   }
   bpf_tc_opts options = our_place();
   options.prog_fd = program;
   options.flags = BPF_TC_F_REPLACE;
   if (const int error = bpf_tc_attach(&hook, &options); error != 0) {
+    if (made == 0) {
+      remove_clsact(ifindex);
+    }
     return fail_errno(-error, operation, interface);
   }
   return {};
@@ -162,8 +171,7 @@ Status detach_egress(uint32_t ifindex, const std::string& interface) {
       return {};
     }
   }
-  hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
-  if (const int error = bpf_tc_hook_destroy(&hook); error != 0 && error != -ENOENT) {
+  if (const int error = remove_clsact(ifindex); error != 0 && error != -ENOENT) {
     return fail_errno(-error, "remove clsact from", interface);
   }
   return {};

@@ -131,20 +131,20 @@ std::optional<std::string> Programmer::difference(const ImageView& image, const 
     for (uint32_t slot = 0; slot < projection.planes[plane].size(); ++slot) {
       const uint16_t expected = projection.planes[plane][slot];
       const auto found = read_slot(image, element.table, plane, slot);
-      const std::string place = "slot " + std::to_string(slot) + " of plane " + std::to_string(plane);
+      const auto place = [&] { return "slot " + std::to_string(slot) + " of plane " + std::to_string(plane); };
       if (!found || (expected == SLUICE_NO_BACKEND) != (*found == SLUICE_NO_BACKEND)) {
-        return place + " differs";
+        return place() + " differs";
       }
       if (expected == SLUICE_NO_BACKEND || record_of[expected] == found) {
         continue;
       }
       if (record_of[expected]) {
-        return place + " leads to another backend";
+        return place() + " leads to another backend";
       }
       record_of[expected] = found;
       const uint32_t record = SLUICE_TABLE_BACKENDS(element.table) + *found;
       if (const auto differs = record_difference(image, *index, record, projection.backends[expected])) {
-        return place + ": " + *differs;
+        return place() + ": " + *differs;
       }
     }
   }

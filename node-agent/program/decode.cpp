@@ -11,7 +11,7 @@ namespace {
 // Which indices the slots of a table hold, ascending. `table` lies within the arena.
 std::vector<uint16_t> referenced(const ImageView& image, uint64_t table, size_t slots) {
   std::vector<bool> seen(256);
-  const size_t first = SLUICE_TABLE_OFFSET(table);
+  const uint32_t first = SLUICE_TABLE_OFFSET(table);
   for (size_t slot = first; slot < first + slots; ++slot) {
     const uint64_t element = image.slots[slot / SLUICE_SLOTS_PER_ELEMENT];
     const auto index = static_cast<uint16_t>(element >> (slot % SLUICE_SLOTS_PER_ELEMENT * 16));
@@ -70,8 +70,8 @@ void Programmer::decode_service(const ImageView& image, Programmed& service) {
   }
   const size_t slots = size_t{SLUICE_TABLE_EARLIER(service.table) + 1} << log2;
   const size_t units = (slots + SLUICE_SLOT_UNIT - 1) / SLUICE_SLOT_UNIT;
-  if (size_t{SLUICE_TABLE_OFFSET(service.table)} + units * SLUICE_SLOT_UNIT >
-      image.slots.size() * SLUICE_SLOTS_PER_ELEMENT) {
+  const uint32_t first = SLUICE_TABLE_OFFSET(service.table);
+  if (first + units * SLUICE_SLOT_UNIT > image.slots.size() * SLUICE_SLOTS_PER_ELEMENT) {
     return;
   }
   const auto indices = referenced(image, service.table, slots);

@@ -1,4 +1,4 @@
-#include "node-agent/program/programmer.h"
+#include "node-agent/program/work.h"
 
 #include <algorithm>
 #include <cstring>
@@ -10,50 +10,7 @@ namespace {
 
 using dataplane::ServiceFailure;
 
-constexpr const char* kTableFull = "TableFull";
 constexpr const char* kNotSupported = "NotSupported";
-
-// How ways differ from those before.
-struct WayChange {
-  bool any = false;
-  bool all = false;                     // every record is to be looked at
-  std::unordered_set<uint32_t> others;  // IPv4 addresses whose way is another, network order
-  std::unordered_set<uint32_t>
-      moved;  // of those, such that have come to this machine or left it: their records become others
-};
-
-WayChange compare(const Ways& before, const Ways& now) {
-  WayChange change;
-  change.any = before.interfaces != now.interfaces;
-  change.all = change.any;
-  const auto note = [&change](const net::IpAddress& address, bool moved) {
-    change.any = true;
-    if (address.is_ipv4()) {
-      change.others.insert(address.ipv4());
-      if (moved) {
-        change.moved.insert(address.ipv4());
-      }
-    }
-  };
-  auto old_way = before.next_hops.begin();
-  auto new_way = now.next_hops.begin();
-  while (old_way != before.next_hops.end() || new_way != now.next_hops.end()) {
-    if (new_way == now.next_hops.end() || (old_way != before.next_hops.end() && old_way->first < new_way->first)) {
-      note(old_way->first, old_way->second.local);
-      ++old_way;
-    } else if (old_way == before.next_hops.end() || new_way->first < old_way->first) {
-      note(new_way->first, new_way->second.local);
-      ++new_way;
-    } else {
-      if (old_way->second != new_way->second) {
-        note(new_way->first, old_way->second.local != new_way->second.local);
-      }
-      ++old_way;
-      ++new_way;
-    }
-  }
-  return change;
-}
 
 uint64_t nat_ports_word(NatPorts ports) {
   sluice_config config{};
@@ -65,25 +22,6 @@ uint64_t nat_ports_word(NatPorts ports) {
 }
 
 }  // namespace
-
-struct Programmer::Work {
-  const ImageView& image;
-  const Services& services;
-  const Ways& ways;
-  WayChange way_change;
-  Plan plan;
-  std::map<std::string, const state::Service*> wanted;  // those that this node can do
-  std::map<std::string, ServiceChange> changes;
-  std::set<std::string> rejected;  // want of room: stay as they are
-  KeyTable::Keys keys;             // as they shall be
-  std::optional<KeyTable::Change> key_change;
-  std::set<std::string> touched;
-  bool short_of_room = false;
-
-  NextHopWord next_hop(EgressTable& egress) {
-    return [this, &egress](uint32_t address) { return egress.word_for(address, plan.writes); };
-  }
-};
 
 Programmer::Programmer(const Sizes& sizes, NatPorts ports)
     : sizes_(sizes), ports_(ports), keys_(sizes.service_keys), arenas_(sizes), ids_(sizes.services) {}
@@ -266,93 +204,6 @@ void Programmer::plan_changes(Work& work) {
   }
 }
 
-void Programmer::reject(Work& work, const std::string& id, const std::string& what) {
-  const auto change = work.changes.find(id);
-  if (change != work.changes.end()) {
-    give_up(change->second, arenas_);
-    work.changes.erase(change);
-  }
-  const auto before = programmed_.find(id);
-  if (before != programmed_.end()) {
-    before->second.settled = false;
-  }
-  work.rejected.insert(id);
-  work.short_of_room = true;
-  work.plan.failures.push_back(ServiceFailure{
-      id, kTableFull,
-      "the map " + what + " is full; " + (before == programmed_.end() ? "not programmed" : "left as it was")});
-}
-
-KeyTable::Keys Programmer::wanted_keys(const Work& work) const {
-  KeyTable::Keys keys;
-  for (const auto& [id, service] : work.wanted) {
-    const auto change = work.changes.find(id);
-    const auto before = programmed_.find(id);
-    if (work.rejected.contains(id)) {
-      continue;
-    }
-    const Programmed& stands = change != work.changes.end() ? change->second.next : before->second;
-    for (const uint64_t key : stands.keys) {
-      keys[key] = stands.index;
-    }
-  }
-  // Those without room keep what they had, where no other has it now.
-  for (const auto& id : work.rejected) {
-    const auto before = programmed_.find(id);
-    if (before != programmed_.end()) {
-      for (const uint64_t key : before->second.keys) {
-        keys.try_emplace(key, before->second.index);
-      }
-    }
-  }
-  return keys;
-}
-
-void Programmer::reject_new_keys(Work& work) {
-  std::vector<std::string> ids;
-  for (const auto& [id, change] : work.changes) {
-    if (std::any_of(change.next.keys.begin(), change.next.keys.end(),
-                    [this](uint64_t key) { return !keys_.find(key); })) {
-      ids.push_back(id);
-    }
-  }
-  for (const auto& id : ids) {
-    reject(work, id, map_name(MapId::service_keys));
-  }
-}
-
-// Settles which keys there will be. Services whose new keys find no room are rejected before anything of them is
-// written.
-void Programmer::admit_keys(Work& work) {
-  size_t count = 0;
-  for (const auto& [key, index] : wanted_keys(work)) {
-    count += keys_.find(key) ? 1U : 0U;
-  }
-  std::vector<std::string> too_many;
-  for (const auto& [id, change] : work.changes) {
-    const auto added = static_cast<size_t>(std::count_if(change.next.keys.begin(), change.next.keys.end(),
-                                                         [this](uint64_t key) { return !keys_.find(key); }));
-    if (added != 0 && count + added > keys_.max_keys()) {
-      too_many.push_back(id);
-    } else {
-      count += added;
-    }
-  }
-  for (const auto& id : too_many) {
-    reject(work, id, map_name(MapId::service_keys));
-  }
-  work.keys = wanted_keys(work);
-  KeyTable::Change change = keys_.prepare(work.keys);
-  if (change.room != KeyTable::Room::fits) {
-    reject_new_keys(work);
-    work.keys = wanted_keys(work);
-    change = keys_.prepare(work.keys);
-  }
-  if (change.room == KeyTable::Room::fits) {
-    work.key_change = std::move(change);
-  }
-}
-
 void Programmer::make_changes(Work& work) {
   for (auto& [id, change] : work.changes) {
     const size_t before = work.plan.writes.writes().size();
@@ -388,40 +239,6 @@ void Programmer::note_counters(const ServiceChange& change, Plan& plan) {
   }
 }
 
-void Programmer::refresh_ways(Work& work) {
-  const WayChange& change = work.way_change;
-  if (!change.all && change.others.empty()) {
-    return;
-  }
-  const NextHopWord next_hop = work.next_hop(egress_);
-  for (auto& [id, service] : programmed_) {
-    const auto concerns = [&change](const Record& record) {
-      return change.all || change.others.contains(record.identity.address);
-    };
-    if (work.wanted.contains(id) && refresh_next_hops(service, concerns, next_hop, work.plan.writes)) {
-      work.touched.insert(id);
-    }
-  }
-}
-
-void Programmer::change_keys(Work& work) {
-  if (!work.key_change) {
-    return;
-  }
-  for (const auto& [key, position] : keys_.positions()) {
-    if (!work.keys.contains(key)) {
-      work.plan.touched.removed_keys.push_back(key);
-    }
-  }
-  keys_.commit(work.keys, std::move(*work.key_change), work.plan.writes);
-  for (const auto& id : work.rejected) {
-    const auto service = programmed_.find(id);
-    if (service != programmed_.end()) {
-      std::erase_if(service->second.keys, [&](uint64_t key) { return keys_.find(key) != service->second.index; });
-    }
-  }
-}
-
 void Programmer::remove_unwanted(Work& work) {
   if (!work.key_change) {
     return;
@@ -439,37 +256,6 @@ void Programmer::remove_unwanted(Work& work) {
     remove(service, arenas_);
   }
   unclaimed_.clear();
-}
-
-void Programmer::retain_egress() {
-  std::set<uint32_t> used;
-  for (const auto& [id, service] : programmed_) {
-    for (const Record& record : service.records) {
-      if (record.state == Record::State::used && record.next_hop != 0) {
-        used.insert(SLUICE_NEXT_HOP_EGRESS(record.next_hop));
-      }
-    }
-  }
-  egress_.retain(used);
-}
-
-// A way that is known but finds no room. Ways that are not known (yet) are whoever's who looks for them.
-void Programmer::report_ways(Work& work) const {
-  if (!egress_.ran_out()) {
-    return;
-  }
-  for (const auto& [id, service] : programmed_) {
-    const auto refused = std::find_if(service.records.begin(), service.records.end(), [this](const Record& record) {
-      return record.state == Record::State::used && record.identity.forwarding == SLUICE_FORWARD_NAT &&
-             record.next_hop == 0 && egress_.ran_out(record.identity.address);
-    });
-    if (refused != service.records.end() && work.wanted.contains(id)) {
-      work.plan.failures.push_back(
-          ServiceFailure{id, kTableFull,
-                         "no room for the interface or source address that leads to " +
-                             net::IpAddress::from_ipv4(refused->identity.address).to_string()});
-    }
-  }
 }
 
 WriteList Programmer::grace_over() {

@@ -24,7 +24,8 @@ std::optional<uint32_t> find_service(const ImageView& image, uint64_t key) {
 }
 
 std::optional<uint16_t> read_slot(const ImageView& image, uint64_t table, uint32_t plane, uint32_t slot) {
-  const uint64_t position = uint64_t{SLUICE_TABLE_OFFSET(table)} + (uint64_t{plane} << SLUICE_TABLE_LOG2(table)) + slot;
+  const uint32_t first = SLUICE_TABLE_OFFSET(table);
+  const uint64_t position = first + (uint64_t{plane} << SLUICE_TABLE_LOG2(table)) + slot;
   const uint64_t element = position / SLUICE_SLOTS_PER_ELEMENT;
   if (element >= image.slots.size()) {
     return std::nullopt;

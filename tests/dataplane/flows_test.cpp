@@ -1,0 +1,241 @@
+// Addresses answered for, and the flow table's sweep.
+#include <bpf/bpf.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+
+#include <ctime>
+#include <set>
+
+#include "bpf/sluice.h"
+#include "node-agent/dataplane/device.h"
+#include "node-agent/dataplane/flow_sweep.h"
+#include "tests/dataplane/packet.h"
+#include "tests/dataplane/sandbox.h"
+
+namespace sluice::agent::dataplane::testing {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+constexpr int kPass = 2;
+constexpr int kTransmit = 3;
+
+uint64_t now_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(time.tv_nsec);
+}
+
+class Owned : public SandboxTest {
+ protected:
+  void SetUp() override {
+    SandboxTest::SetUp();
+    dataplane_ = open();
+    ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
+    near_ = if_nametoindex("near");
+  }
+  void TearDown() override {
+    dataplane_.reset();
+    SandboxTest::TearDown();
+  }
+  int answer_for(const std::string& address) {
+    return run_packet(program_fd("near"), arp_request("203.0.113.9", address)).verdict;
+  }
+  std::set<std::string> in_map() {
+    std::set<std::string> addresses;
+    sluice_owned_key key{};
+    const void* before = nullptr;
+    while (bpf_map_get_next_key(pinned_map("owned_addresses"), before, &key) == 0) {
+      before = &key;
+      addresses.insert(net::IpAddress::from_ipv4(key.address).to_string());
+    }
+    return addresses;
+  }
+
+  std::unique_ptr<Dataplane> dataplane_;
+  uint32_t near_ = 0;
+};
+
+TEST_F(Owned, AreAnsweredForOnTheirInterfaceUntilTheDeadline) {
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_ + 1000}}, seconds(60)));
+  EXPECT_EQ(answer_for("192.0.2.1"), kTransmit);
+  EXPECT_EQ(answer_for("192.0.2.2"), kPass) << "another interface's";
+  EXPECT_EQ(answer_for("192.0.2.3"), kPass);
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}}, seconds(0)));
+  // The program's clock is a coarse one, some milliseconds behind.
+  const uint64_t give_up = now_ns() + 5'000'000'000U;
+  while (answer_for("192.0.2.1") != kPass && now_ns() < give_up) {
+  }
+  EXPECT_EQ(answer_for("192.0.2.1"), kPass) << "past the deadline the node is silent by itself";
+}
+
+TEST_F(Owned, HaveTheDeadlineThatWasAskedFor) {
+  const uint64_t before = now_ns();
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}}, seconds(30)));
+  const sluice_owned_key key{ip("192.0.2.1").ipv4(), near_};
+  sluice_owned value{};
+  ASSERT_EQ(bpf_map_lookup_elem(pinned_map("owned_addresses"), &key, &value), 0);
+  EXPECT_GE(value.deadline, before + 30'000'000'000U);
+  EXPECT_LE(value.deadline, now_ns() + 30'000'000'000U);
+}
+
+TEST_F(Owned, LeaveTheMapWhenTheyAreNotOwnedAnyMore) {
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60)));
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.2"), near_}}, seconds(60)));
+  EXPECT_THAT(in_map(), ElementsAre("192.0.2.2"));
+}
+
+TEST_F(Owned, OfAnEarlierProcessLeaveTheMapToo) {
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60)));
+  dataplane_.reset();
+  dataplane_ = open();
+  EXPECT_EQ(in_map().size(), 2U) << "an agent that restarts goes on owning";
+  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.2"), near_}}, seconds(60)));
+  EXPECT_THAT(in_map(), ElementsAre("192.0.2.2"));
+}
+
+TEST_F(Owned, MoreThanFitAreRefused) {
+  std::vector<OwnedAddress> many;
+  for (uint32_t n = 0; n < 65; ++n) {
+    many.push_back({net::IpAddress::from_ipv4(__builtin_bswap32(0xc0000200U + n)), near_});
+  }
+  const auto failed = dataplane_->set_owned(many, seconds(60));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::exhausted);
+}
+
+TEST(IdleTime, FollowsProtocolAndState) {
+  const IdleTimes idle;
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_NEW), idle.tcp_new);
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED), idle.tcp_established);
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN), idle.tcp_established);
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN),
+            idle.tcp_closed);
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_RESET), idle.tcp_closed);
+  EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_NEW), idle.udp_new);
+  EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_ESTABLISHED), idle.udp_established);
+}
+
+class Sweep : public SandboxTest {
+ protected:
+  void SetUp() override {
+    SandboxTest::SetUp();
+    auto options = this->options();
+    options.sizes.flows = 65536;
+    dataplane_ = open(options);
+    state_ = some_state(2, 2);
+    program();
+    ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
+  }
+  void TearDown() override {
+    dataplane_.reset();
+    SandboxTest::TearDown();
+  }
+  void program() { EXPECT_THAT(dataplane_->program(state_, "node0", ways_by(state_, "near")).failures, IsEmpty()); }
+  void send(uint16_t port, const std::string& address = "192.0.2.1") {
+    ASSERT_EQ(
+        run_packet(program_fd("near"), udp_packet(*device_by_name("near"), "203.0.113.9", port, address, 80)).verdict,
+        kTransmit);
+  }
+  // Makes every flow of a client's port look as if it had been idle for so long.
+  void age(uint16_t client_port, seconds idle) {
+    const int map = pinned_map("flows");
+    sluice_flow_key key{};
+    const void* before = nullptr;
+    while (bpf_map_get_next_key(map, before, &key) == 0) {
+      before = &key;
+      sluice_flow flow{};
+      ASSERT_EQ(bpf_map_lookup_elem(map, &key, &flow), 0);
+      if (flow.client_port == __builtin_bswap16(client_port)) {
+        flow.last_seen = now_ns() - static_cast<uint64_t>(std::chrono::nanoseconds(idle).count());
+        ASSERT_EQ(bpf_map_update_elem(map, &key, &flow, BPF_EXIST), 0);
+      }
+    }
+  }
+
+  std::unique_ptr<Dataplane> dataplane_;
+  state::DesiredState state_;
+};
+
+TEST_F(Sweep, CountsLiveFlowsByServiceAndDeletesThoseThatWereIdleForTooLong) {
+  for (uint16_t port = 1; port <= 5; ++port) {
+    send(port);
+  }
+  send(9, "192.0.2.2");
+  age(3, seconds(61));
+  age(4, seconds(59));
+  const auto outcome = dataplane_->sweep({});
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->expired, 1U);
+  EXPECT_EQ(outcome->live, 5U);
+  EXPECT_THAT(outcome->live_by_service, ElementsAre(Pair("web0", 4), Pair("web1", 1)));
+  EXPECT_THAT(outcome->services_with_old_flows, IsEmpty());
+  EXPECT_EQ(dataplane_->sweep({})->expired, 0U);
+}
+
+TEST_F(Sweep, FollowsTheIdleTimesThatItIsGiven) {
+  send(1);
+  IdleTimes idle;
+  idle.udp_new = seconds(5);
+  age(1, seconds(6));
+  EXPECT_EQ(dataplane_->sweep({})->expired, 0U);
+  EXPECT_EQ(dataplane_->sweep(idle)->expired, 1U);
+}
+
+TEST_F(Sweep, NamesServicesWithFlowsThatOnlyTheHistoryKeeps) {
+  for (uint16_t port = 1; port <= 20; ++port) {
+    send(port);
+  }
+  // The first backend leaves; the table keeps it as an earlier candidate.
+  state_.services["web0"].backends[0].left = 2;
+  state_.revision = 2;
+  program();
+  auto outcome = dataplane_->sweep({});
+  EXPECT_THAT(outcome->services_with_old_flows, ElementsAre("web0"));
+  EXPECT_EQ(outcome->live, 20U);
+  // They end; those of the backend that stays do not need history.
+  for (uint16_t port = 1; port <= 20; ++port) {
+    age(port, seconds(100));
+  }
+  outcome = dataplane_->sweep({});
+  EXPECT_EQ(outcome->live, 0U);
+  EXPECT_THAT(outcome->services_with_old_flows, IsEmpty());
+}
+
+TEST_F(Sweep, FlowsOfAServiceThatIsGoneCountForNone) {
+  send(1);
+  state_.services.erase("web0");
+  program();
+  const auto outcome = dataplane_->sweep({});
+  EXPECT_EQ(outcome->live, 1U);
+  EXPECT_THAT(outcome->live_by_service, IsEmpty());
+  EXPECT_THAT(outcome->services_with_old_flows, IsEmpty());
+}
+
+TEST_F(Sweep, GoesThroughTablesLargerThanABatch) {
+  const int map = pinned_map("flows");
+  constexpr uint32_t kFlows = 40000;
+  for (uint32_t n = 0; n < kFlows; ++n) {
+    sluice_flow_key key{};
+    key.backend = ip("10.1.0.1").ipv4();
+    key.source = n;
+    key.protocol = 17;
+    sluice_flow flow{};
+    flow.last_seen = n % 2 == 0 ? now_ns() : 1;
+    ASSERT_EQ(bpf_map_update_elem(map, &key, &flow, BPF_ANY), 0);
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  const auto outcome = dataplane_->sweep({});
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+  // The kernel's LRU may evict a few while the table is far from full: its CPUs keep free lists of their own.
+  EXPECT_EQ(outcome->live + outcome->expired, kFlows);
+  EXPECT_EQ(outcome->expired, kFlows / 2);
+  std::cout << "swept " << kFlows << " flows, half of them expired, in " << took.count() << " ms\n";
+}
+
+}  // namespace
+}  // namespace sluice::agent::dataplane::testing
