@@ -166,8 +166,8 @@ planner::Round World::settle() {
   for (int i = 0; i < 30; ++i) {
     const uint64_t version = version_;
     const size_t objects = objects_.size();
-    planner::Round out = round();
     ack_all();
+    planner::Round out = round();
     if (version_ == version && objects_.size() == objects && !out.plan.changed &&
         (!out.plan.again_at || *out.plan.again_at > now)) {
       return out;
