@@ -89,24 +89,35 @@ class Allocator {
       }
     }
     for (Case& c : cases_) {
-      const Request& request = *c.request;
-      if (!request.wanted.empty() || request.keep_only || c.kept.size() < 2) continue;
-      // More than it asks for since it stopped naming them: it keeps what its users know, else the lowest.
-      const auto known = std::ranges::find_if(
-          c.kept, [&](const AddressClaim* claim) { return listed(request.programmed, claim->address); });
-      if (known != c.kept.end()) std::iter_swap(c.kept.begin(), known);
-      c.superseded.insert(c.superseded.end(), c.kept.begin() + 1, c.kept.end());
-      c.kept.resize(1);
+      if (c.request->wanted.empty() && !c.request->keep_only && !c.kept.empty()) keep_one(c);
     }
+  }
+
+  // One that names no address may have claims of more than one: of a time when it named them, or on their way out. It
+  // keeps what its users know, also where that lost its claim, else the lowest.
+  void keep_one(Case& c) const {
+    const Request& request = *c.request;
+    const auto known = std::ranges::find_if(
+        c.kept, [&](const AddressClaim* claim) { return listed(request.programmed, claim->address); });
+    const bool lost = known == c.kept.end() && std::ranges::any_of(request.programmed, [&](const IpAddress& address) {
+                        return !by_address_.contains(address) && from_pools_asked_for(request, address);
+                      });
+    if (known != c.kept.end()) std::iter_swap(c.kept.begin(), known);
+    const auto first = c.kept.begin() + (lost ? 0 : 1);
+    c.superseded.insert(c.superseded.end(), first, c.kept.end());
+    c.kept.erase(first, c.kept.end());
+  }
+
+  [[nodiscard]] bool from_pools_asked_for(const Request& request, const IpAddress& address) const {
+    if (request.pools.empty()) return true;
+    const Pool* pool = input_.pools.pool_of(address);
+    return pool != nullptr && listed(request.pools, pool->name);
   }
 
   bool answers(const Request& request, const AddressClaim& claim) const {
     if (request.keep_only) return true;
     if (!request.wanted.empty()) return listed(request.wanted, claim.address);
-    if (request.pools.empty()) return true;
-    if (listed(request.pools, claim.pool)) return true;
-    const Pool* pool = input_.pools.pool_of(claim.address);
-    return pool != nullptr && listed(request.pools, pool->name);
+    return listed(request.pools, claim.pool) || from_pools_asked_for(request, claim.address);
   }
 
   [[nodiscard]] bool free(const IpAddress& address) const {
@@ -130,7 +141,7 @@ class Allocator {
         continue;
       const Pool* pool = input_.pools.pool_of(address);
       if (pool == nullptr && from_pool_only) continue;
-      if (!request.pools.empty() && (pool == nullptr || !listed(request.pools, pool->name))) continue;
+      if (!from_pools_asked_for(request, address)) continue;
       if (pool != nullptr && from_pool_only && !pool->refusal(request.meta, namespace_labels(request)).empty())
         continue;
       take(c, address, pool == nullptr ? std::string() : pool->name);

@@ -463,6 +463,20 @@ TEST_F(Allocate, MoreThanAskedForIsGivenBackButWhatIsInUse) {
   EXPECT_FALSE(cluster_.claims.contains("192.0.2.4"));
 }
 
+TEST_F(Allocate, WhatAgentsHaveIsKeptThoughItsClaimWasDeletedAndAnotherIsOnItsWayOut) {
+  state::Service programmed;
+  programmed.id = "LoadBalancer/shop/lb/http";
+  programmed.addresses = {ip("192.0.2.5")};
+  previous_.services.emplace(programmed.id, programmed);
+  busy_ = {ip("192.0.2.4"), ip("192.0.2.5")};
+  put(test::pool("public", {"192.0.2.0/24"}));
+  put(test::claim("192.0.2.4", "public", {lb_owner("shop", "lb")}));
+  put(test::load_balancer("shop", "lb", Json::object()));
+  const Outcome out = allocate();
+  ASSERT_EQ(out.writes.create.size(), 1U);
+  EXPECT_EQ(out.writes.create[0].address, ip("192.0.2.5"));
+}
+
 TEST_F(Allocate, ALargePoolWithManyClaimsIsFast) {
   put(test::pool("public", {"11.0.0.0/8"}));
   for (int i = 0; i < 10'000; ++i) put(test::service("shop", "s" + std::to_string(i)));
