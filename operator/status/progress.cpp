@@ -28,95 +28,129 @@ void Progress::wake(planner::Time at) {
   if (at > input_.now && (!again_at_ || at < *again_at_)) again_at_ = at;
 }
 
-const std::set<std::string>& Progress::nodes_with_agent() {
-  if (with_agent_) return *with_agent_;
-  with_agent_.emplace();
-  for (const auto& [name, node] : input_.cluster.nodes) {
-    const auto agent = input_.agents.find(name);
-    const bool seen = agent != input_.agents.end() && agent->second.seen;
-    if (seen || input_.cluster.load_balancer_nodes.contains(name)) with_agent_->insert(name);
+Progress::Progress(const Input& input) : input_(input) {
+  for (const auto& [name, node] : input.cluster.nodes) {
+    const auto agent = input.agents.find(name);
+    const bool known = agent != input.agents.end();
+    if (!(known && agent->second.seen) && !input.cluster.load_balancer_nodes.contains(name)) continue;
+    with_agent_.insert(name);
+    if (!known || !agent->second.connected) continue;
+    acked_.push_back(agent->second.acked_revision);
+    for (const planner::ServiceFailure& failed : agent->second.failures)
+      failures_[failed.service].push_back({name, &failed});
   }
-  return *with_agent_;
+  std::ranges::sort(acked_);
 }
 
-std::set<std::string> Progress::eligible(const ObjectPlan& object) const {
-  std::set<std::string> out;
+Progress::Nodes Progress::eligible(const ObjectPlan& object) const {
+  Nodes out = std::make_shared<std::set<std::string>>();
   for (const ipam::Allocation& allocation : object.programmed) {
     const auto address = input_.round.plan.addresses.find(allocation.address);
     if (address == input_.round.plan.addresses.end() || address->second.eligible == nullptr) continue;
-    out.insert(address->second.eligible->begin(), address->second.eligible->end());
+    const Nodes& nodes = address->second.eligible;
+    if (nodes == out || std::ranges::includes(*out, *nodes)) continue;
+    if (out->empty()) {
+      out = nodes;
+    } else {
+      auto both = std::make_shared<std::set<std::string>>(*out);
+      both->insert(nodes->begin(), nodes->end());
+      out = std::move(both);
+    }
   }
   return out;
 }
 
-const planner::ServiceFailure* Progress::failure(const Agent& agent, const ObjectPlan& object) const {
-  for (const planner::ServiceFailure& failure : agent.failures) {
-    if (std::ranges::find(object.services, failure.service) != object.services.end()) return &failure;
+const Progress::Able& Progress::able(const ObjectPlan& object) {
+  Nodes nodes = eligible(object);
+  const auto found = able_.find(nodes.get());
+  if (found != able_.end()) return found->second;
+  Able out;
+  for (const std::string& name : *nodes) {
+    const auto agent = input_.agents.find(name);
+    if (agent == input_.agents.end() || !living(agent->second)) continue;
+    out.nodes.emplace_back(name, &agent->second);
+    out.slowest = std::min(out.slowest, agent->second.acked_revision);
+  }
+  const auto* key = nodes.get();
+  out.eligible = std::move(nodes);
+  return able_.emplace(key, std::move(out)).first->second;
+}
+
+const Progress::Failure* Progress::failure(const ObjectPlan& object, const std::set<std::string>& nodes) const {
+  if (failures_.empty()) return nullptr;
+  for (const std::string& service : object.services) {
+    const auto found = failures_.find(service);
+    if (found == failures_.end()) continue;
+    const auto first = std::ranges::find_if(found->second, [&](const Failure& f) { return nodes.contains(f.node); });
+    if (first != found->second.end()) return &*first;
   }
   return nullptr;
 }
 
-Finding Progress::lacks_generation(const ObjectPlan& object, const std::vector<std::string>& nodes) const {
+Finding Progress::lacks_generation(const ObjectPlan& object, const Able& able) {
+  if (able.slowest >= object.generation_revision) return {};
   std::vector<std::string> missing;
-  for (const std::string& name : nodes) {
-    const Agent& agent = input_.agents.at(name);
-    if (agent.acked_revision >= object.generation_revision) continue;
-    if (!agent.refusal.empty()) return {false, "Refused", name + " refused the state: " + agent.refusal};
+  for (const auto& [name, agent] : able.nodes) {
+    if (agent->acked_revision >= object.generation_revision) continue;
+    if (!agent->refusal.empty()) return {false, "Refused", name + " refused the state: " + agent->refusal};
     missing.push_back(name);
   }
-  if (missing.empty()) return {};
   return {false, "Programming", "not yet in the maps of " + some(missing)};
 }
 
-Finding Progress::lags(const ObjectPlan& object, const std::vector<std::string>& nodes) {
+Finding Progress::lags(const ObjectPlan& object, const Able& able) {
+  if (able.slowest >= object.changed_revision) return {};
+  if (input_.now - object.changed_at < kLag) {
+    wake(object.changed_at + kLag);
+    return {};
+  }
   std::vector<std::string> late;
-  for (const std::string& name : nodes) {
-    if (input_.agents.at(name).acked_revision < object.changed_revision) late.push_back(name);
+  for (const auto& [name, agent] : able.nodes) {
+    if (agent->acked_revision < object.changed_revision) late.push_back(name);
   }
-  if (late.empty()) return {};
-  if (input_.now - object.changed_at >= kLag) {
-    return {false, "Lagging", "the newest endpoints are not yet in the maps of " + some(late)};
+  return {false, "Lagging", "the newest endpoints are not yet in the maps of " + some(late)};
+}
+
+size_t Progress::count_programmed(const ObjectPlan& object) const {
+  if (object.services.empty()) return 0;
+  const auto first = std::ranges::lower_bound(acked_, object.generation_revision);
+  auto count = static_cast<size_t>(acked_.end() - first);
+  std::set<std::string> failed;
+  for (const std::string& service : failures_.empty() ? std::vector<std::string>{} : object.services) {
+    const auto found = failures_.find(service);
+    if (found == failures_.end()) continue;
+    for (const Failure& one : found->second) {
+      if (input_.agents.at(one.node).acked_revision >= object.generation_revision) failed.insert(one.node);
+    }
   }
-  wake(object.changed_at + kLag);
-  return {};
+  return count - failed.size();
 }
 
 Progress::Programmed Progress::programmed(const ObjectPlan& object) {
   Programmed out;
-  out.nodes_total = nodes_with_agent().size();
-  for (const std::string& name : nodes_with_agent()) {
-    const auto agent = input_.agents.find(name);
-    if (agent == input_.agents.end() || object.services.empty() || !agent->second.connected) continue;
-    const bool has = agent->second.acked_revision >= object.generation_revision;
-    if (has && failure(agent->second, object) == nullptr) ++out.nodes_programmed;
-  }
-  const auto result = [&out](Finding finding) {
+  out.nodes_total = with_agent_.size();
+  out.nodes_programmed = count_programmed(object);
+  const auto result = [&out](const Finding& finding) {
     out.condition = condition("Programmed", finding);
     return out;
   };
-  if (!object.accepted.good) return result({false, object.accepted.reason, object.accepted.message});
+  if (!object.accepted.good) return result(object.accepted);
   if (object.services.empty())
     return result({false, object.addresses.reason, "no address yet: " + object.addresses.message});
-  const std::set<std::string> nodes = eligible(object);
-  std::vector<std::string> able;
-  for (const std::string& name : nodes) {
-    const auto agent = input_.agents.find(name);
-    if (agent != input_.agents.end() && living(agent->second)) able.push_back(name);
-  }
-  if (able.empty()) {
+  const Able& nodes = able(object);
+  if (nodes.nodes.empty()) {
     const Finding& why = input_.round.plan.addresses.at(object.programmed.front().address).announced;
     if (!why.good) return result(why);
     return result({false, "NoLivingAgent",
-                   "none of " + std::to_string(nodes.size()) +
+                   "none of " + std::to_string(nodes.eligible->size()) +
                        " eligible nodes has an agent that is connected and can move packets"});
   }
-  if (Finding missing = lacks_generation(object, able); !missing.good) return result(std::move(missing));
-  for (const std::string& name : able) {
-    if (const auto* failed = failure(input_.agents.at(name), object)) {
-      return result({false, failed->reason, failed->service + " on " + name + ": " + failed->message});
-    }
+  if (const Finding missing = lacks_generation(object, nodes); !missing.good) return result(missing);
+  if (const Failure* failed = failure(object, *nodes.eligible)) {
+    return result(
+        {false, failed->what->reason, failed->what->service + " on " + failed->node + ": " + failed->what->message});
   }
-  if (Finding late = lags(object, able); !late.good) return result(std::move(late));
+  if (const Finding late = lags(object, nodes); !late.good) return result(late);
   return result({true, "Programmed", "in the maps of every eligible node with a living agent"});
 }
 
@@ -125,7 +159,7 @@ bool Progress::address_ready(const ObjectPlan& object, const net::IpAddress& add
   if (plan == input_.round.plan.addresses.end() || plan->second.node.empty()) return false;
   const auto agent = input_.agents.find(plan->second.node);
   return agent != input_.agents.end() && living(agent->second) &&
-         agent->second.acked_revision >= object.changed_revision && failure(agent->second, object) == nullptr;
+         agent->second.acked_revision >= object.changed_revision && failure(object, {plan->second.node}) == nullptr;
 }
 
 WantedCondition Progress::announced(const ObjectPlan& object) const {

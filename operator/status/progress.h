@@ -8,7 +8,7 @@ namespace sluice::status {
 
 class Progress {
  public:
-  explicit Progress(const Input& input) : input_(input) {}
+  explicit Progress(const Input& input);
 
   struct Programmed {
     WantedCondition condition;  // of type "Programmed"
@@ -26,22 +26,38 @@ class Progress {
   [[nodiscard]] bool address_ready(const planner::ObjectPlan& object, const net::IpAddress& address) const;
 
   // Nodes that have, or had, an agent.
-  [[nodiscard]] const std::set<std::string>& nodes_with_agent();
+  [[nodiscard]] const std::set<std::string>& nodes_with_agent() const { return with_agent_; }
 
   [[nodiscard]] std::optional<planner::Time> again_at() const { return again_at_; }
   void wake(planner::Time at);
 
  private:
-  [[nodiscard]] std::set<std::string> eligible(const planner::ObjectPlan& object) const;
-  [[nodiscard]] const planner::ServiceFailure* failure(const planner::Agent& agent,
-                                                       const planner::ObjectPlan& object) const;
-  [[nodiscard]] planner::Finding lacks_generation(const planner::ObjectPlan& object,
-                                                  const std::vector<std::string>& living) const;
-  [[nodiscard]] planner::Finding lags(const planner::ObjectPlan& object, const std::vector<std::string>& living);
+  using Nodes = std::shared_ptr<const std::set<std::string>>;
+  // A set of eligible nodes, as far as they can do anything: with the revision that the slowest of them has.
+  struct Able {
+    Nodes eligible;
+    std::vector<std::pair<std::string, const planner::Agent*>> nodes;
+    state::Revision slowest = UINT64_MAX;
+  };
+  struct Failure {
+    std::string node;
+    const planner::ServiceFailure* what = nullptr;
+  };
+
+  [[nodiscard]] Nodes eligible(const planner::ObjectPlan& object) const;
+  const Able& able(const planner::ObjectPlan& object);
+  // Of this object's services on any of these nodes.
+  [[nodiscard]] const Failure* failure(const planner::ObjectPlan& object, const std::set<std::string>& nodes) const;
+  [[nodiscard]] size_t count_programmed(const planner::ObjectPlan& object) const;
+  [[nodiscard]] static planner::Finding lacks_generation(const planner::ObjectPlan& object, const Able& able);
+  [[nodiscard]] planner::Finding lags(const planner::ObjectPlan& object, const Able& able);
 
   const Input& input_;
   std::optional<planner::Time> again_at_;
-  std::optional<std::set<std::string>> with_agent_;
+  std::set<std::string> with_agent_;
+  std::vector<state::Revision> acked_;                    // of the connected ones of these, ascending
+  std::map<std::string, std::vector<Failure>> failures_;  // by service; of connected agents
+  std::map<const std::set<std::string>*, Able> able_;     // most objects share one set
 };
 
 }  // namespace sluice::status
