@@ -21,7 +21,7 @@ class AgentProcess {
 
   // The body of /readyz has this text, and the status is the one given.
   bool wait_ready(int status = 200, const std::string& text = "",
-                  std::chrono::seconds deadline = std::chrono::seconds(20)) const;
+                  std::chrono::seconds deadline = std::chrono::seconds(30)) const;
   [[nodiscard]] std::string log() const;
   bool wait_log(const std::string& text) const;
   [[nodiscard]] std::string metrics() const;

@@ -15,7 +15,7 @@ namespace sluice::lab {
 using Clock = std::chrono::steady_clock;
 
 // Repeats `condition` until it holds; false when the deadline has passed.
-bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds deadline = std::chrono::seconds(15));
+bool eventually(const std::function<bool()>& condition, std::chrono::milliseconds deadline = std::chrono::seconds(30));
 
 struct CommandOutcome {
   int exit_code = -1;

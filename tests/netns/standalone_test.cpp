@@ -1,6 +1,7 @@
 // The load balancer from one YAML file: the real agent, the real kernel, real connections between namespaces.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -338,6 +339,34 @@ TEST_F(Standalone, RemovedServiceIsNotServedAndTheAddressNotAnswered) {
   write("apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\ninterfaces: [eth0]\nloadBalancers: []\n");
   ASSERT_TRUE(agent->wait_log("programmed revision 2"));
   EXPECT_TRUE(eventually([&] { return !ask_arp(lab_, kAddress, milliseconds(200)); }));
+}
+
+TEST(Check, AcceptsEveryExample) {
+  int found = 0;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(std::string(SLUICE_SOURCE_DIR) + "/examples/standalone")) {
+    const auto outcome = command(std::string(SLUICE_AGENT_BINARY) + " --check --config " + entry.path().string());
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+    EXPECT_THAT(outcome.output, HasSubstr("good"));
+    ++found;
+  }
+  EXPECT_GE(found, 4);
+}
+
+TEST(Check, NamesEveryMistakeAndChangesNothing) {
+  const std::string file =
+      (std::filesystem::temp_directory_path() / ("slag-check-" + std::to_string(getpid()) + ".yaml")).string();
+  std::ofstream(file) << "apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\nloadBalancers:\n- name: web\n  "
+                         "addresses: [x]\n  ports: []\n  "
+                         "backends:\n  - {name: a, address: 10.0.0.1, wieght: 2}\n";
+  const auto outcome = command(std::string(SLUICE_AGENT_BINARY) + " --check --config " + file);
+  std::filesystem::remove(file);
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.output,
+              HasSubstr(file + ":5:15: loadBalancers[0].addresses[0]: must be an IPv4 address, is \"x\""));
+  EXPECT_THAT(outcome.output, HasSubstr(file + ":6:10: loadBalancers[0].ports: must have 1..64 entries, has 0"));
+  EXPECT_THAT(outcome.output,
+              HasSubstr(file + ":8:34: loadBalancers[0].backends[0].wieght: no such field; is it weight?"));
 }
 
 }  // namespace

@@ -68,7 +68,7 @@ class HttpLoad {
   [[nodiscard]] uint64_t requests() const;
   [[nodiscard]] uint64_t failures() const;
   // Waits until that many more requests have been answered; false when that takes longer than `deadline`.
-  bool run(uint64_t more, std::chrono::milliseconds deadline = std::chrono::seconds(20)) const;
+  bool run(uint64_t more, std::chrono::milliseconds deadline = std::chrono::seconds(30)) const;
   void run_for(std::chrono::milliseconds time) const;
   // Lets the requests under way be answered, then closes.
   LoadOutcome stop();
