@@ -76,7 +76,8 @@ void check_forwarding(const std::string& field, const std::string& value, Compla
 
 bool is_ours(const resources::Service& service, const Options& options) {
   if (service.type != "LoadBalancer") return false;
-  return service.load_balancer_class ? *service.load_balancer_class == options.load_balancer_class : options.default_class;
+  return service.load_balancer_class ? *service.load_balancer_class == options.load_balancer_class
+                                     : options.default_class;
 }
 
 std::vector<std::string> wanted_addresses(const resources::Service& service) {
