@@ -38,11 +38,11 @@ Bio reader(const std::string& pem) {
 
 // The index under which a context keeps its TlsFailure; the context's end lets go of it.
 int failure_index() {
-  static const int kIndex =
+  static const int index =
       SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, [](void*, void* held, CRYPTO_EX_DATA*, int, long, void*) {
         delete static_cast<std::shared_ptr<TlsFailure>*>(held);
       });
-  return kIndex;
+  return index;
 }
 
 int verify(X509_STORE_CTX* store, void* held) {
