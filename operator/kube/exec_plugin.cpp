@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -59,7 +61,7 @@ Result<pid_t> spawn(const ExecPlugin& plugin, const std::string& info, int outpu
   environment["KUBERNETES_EXEC_INFO"] = info;
   std::vector<std::string> pairs;
   pairs.reserve(environment.size());
-  for (const auto& [name, value] : environment) pairs.push_back(name + "=" + value);
+  for (const auto& [name, value] : environment) pairs.push_back(fmt::format("{}={}", name, value));
   std::vector<std::string> words{plugin.command};
   words.insert(words.end(), plugin.args.begin(), plugin.args.end());
   const auto pointers = [](std::vector<std::string>& from) {

@@ -33,14 +33,14 @@ std::optional<Event> parse_event(const std::string& line) {
   if (!root.is_object() || !root.contains("type") || !root.contains("object") || !root["type"].is_string()) {
     return std::nullopt;
   }
-  static const std::map<std::string, Event::Type, std::less<>> kTypes{{"ADDED", Event::Type::added},
-                                                                      {"MODIFIED", Event::Type::modified},
-                                                                      {"DELETED", Event::Type::deleted},
-                                                                      {"BOOKMARK", Event::Type::bookmark},
-                                                                      {"ERROR", Event::Type::error}};
+  static const std::map<std::string, Event::Type, std::less<>> types{{"ADDED", Event::Type::added},
+                                                                     {"MODIFIED", Event::Type::modified},
+                                                                     {"DELETED", Event::Type::deleted},
+                                                                     {"BOOKMARK", Event::Type::bookmark},
+                                                                     {"ERROR", Event::Type::error}};
   Event event;
-  const auto found = kTypes.find(root["type"].get_ref<const std::string&>());
-  if (found != kTypes.end()) event.type = found->second;
+  const auto found = types.find(root["type"].get_ref<const std::string&>());
+  if (found != types.end()) event.type = found->second;
   event.object = std::move(root["object"]);
   if (!event.object.is_object()) return std::nullopt;
   if (const auto metadata = event.object.find("metadata"); metadata != event.object.end() && metadata->is_object()) {
@@ -155,7 +155,7 @@ class ReflectorImpl final : public Reflector {
     }
     std::vector<Object> items;
     take_items(body, resource_, items);
-    return complete(std::move(items), resource_version_of(body));
+    return complete(items, resource_version_of(body));
   }
 
   WatchStep list_consistent() {
@@ -172,13 +172,13 @@ class ReflectorImpl final : public Reflector {
     return step;
   }
 
-  WatchStep complete(std::vector<Object> items, const std::string& version) {
+  WatchStep complete(const std::vector<Object>& items, const std::string& version) {
     WatchStep step = rules_.listed(version);
-    replace(std::move(items), version);
+    replace(items, version);
     return step;
   }
 
-  void replace(std::vector<Object> items, const std::string& version) {
+  void replace(const std::vector<Object>& items, const std::string& version) {
     std::vector<Object> vanished;
     {
       const std::lock_guard lock(mutex_);
@@ -316,7 +316,7 @@ class ReflectorImpl final : public Reflector {
         watch.pending.clear();
         watch.initial = false;
         rules_.listed(version);
-        replace(std::move(items), version);
+        replace(items, version);
         return;
       }
       default:

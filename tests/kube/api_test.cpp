@@ -112,12 +112,12 @@ TEST_F(ApiTest, ErrorsSayWhatTheyAreAndWhatTheServerSaid) {
 }
 
 TEST_F(ApiTest, AConsistentListHasEveryPage) {
-  std::string yaml;
+  nlohmann::json many{{"apiVersion", "v1"}, {"kind", "List"}, {"items", nlohmann::json::array()}};
   for (int i = 0; i < 620; ++i) {
-    yaml += "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c" + std::to_string(i) +
-            ", namespace: " + ns_->name() + ", labels: {parity: " + (i % 2 == 0 ? "even" : "odd") + "}}\n";
+    many["items"].push_back(
+        config_map(ns_->name(), "c" + std::to_string(i), {}, {{"parity", i % 2 == 0 ? "even" : "odd"}}));
   }
-  const auto made = cluster_.kubectl({"create", "-f", "-"}, yaml);
+  const auto made = cluster_.kubectl({"create", "-f", "-"}, many.dump());
   ASSERT_EQ(made.exit_code, 0) << made.out;
   const auto all = api_.consistent_list(kConfigMaps, {ns_->name(), "parity", ""});
   ASSERT_TRUE(all) << all.error().message();
@@ -195,6 +195,7 @@ TEST_F(ApiTest, ManyThreadsShareOneTransport) {
   std::atomic<int> good = 0;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(16);
     for (int t = 0; t < 16; ++t) {
       threads.emplace_back([&] {
         for (int i = 0; i < 20; ++i) good += api_.get(kConfigMaps, {ns_->name(), "a"}) ? 1 : 0;

@@ -18,9 +18,9 @@ using namespace std::chrono_literals;
 std::string find_binaries() {
   const char* given = std::getenv("SLUICE_KUBE_BIN");
   const char* home = std::getenv("HOME");
-  const std::string path = given != nullptr && *given != '\0'
-                               ? std::string(given)
-                               : std::string(home == nullptr ? "" : home) + "/.cache/sluice/kube/bin";
+  std::string path = given != nullptr && *given != '\0'
+                         ? std::string(given)
+                         : std::string(home == nullptr ? "" : home) + "/.cache/sluice/kube/bin";
   for (const char* name : {"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}) {
     if (access((path + "/" + name).c_str(), X_OK) != 0) {
       throw std::runtime_error("tests of the operator need " + path + "/" + name +
@@ -85,8 +85,8 @@ std::unique_ptr<Cluster> Cluster::start(const Options& options) {
 }
 
 Cluster& Cluster::shared() {
-  static const std::unique_ptr<Cluster> kCluster = start({});
-  return *kCluster;
+  static const std::unique_ptr<Cluster> cluster = start({});
+  return *cluster;
 }
 
 Cluster::~Cluster() {
@@ -107,7 +107,7 @@ void Cluster::write_files() {
 
 std::string Cluster::kubeconfig_as(const std::string& token, uint16_t port) const {
   const std::string at = std::to_string(port == 0 ? api_port_ : port);
-  const std::string path = directory_ + "/kubeconfig-" + token + "-" + at;
+  std::string path = directory_ + "/kubeconfig-" + token + "-" + at;
   write_file(path,
              "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
              "clusters: [{name: l, cluster: {server: 'https://127.0.0.1:" +

@@ -162,6 +162,7 @@ TEST(TransportFaults, AtMostEightCallsAreUnderWay) {
   std::atomic<int> good = 0;
   {
     std::vector<std::jthread> callers;
+    callers.reserve(24);
     for (int i = 0; i < 24; ++i) {
       callers.emplace_back([&] {
         kube::Request request;

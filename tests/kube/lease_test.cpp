@@ -9,7 +9,6 @@ namespace sluice {
 namespace {
 
 using namespace std::chrono_literals;
-using kube::kLeases;
 using kube::LeaderElector;
 using test::Cluster;
 using test::eventually;

@@ -140,6 +140,7 @@ class ReflectorTest : public testing::TestWithParam<bool> {
     std::atomic<int> failed = 0;
     {
       std::vector<std::jthread> threads;
+      threads.reserve(8);
       for (int t = 0; t < 8; ++t) {
         threads.emplace_back([&] {
           for (int i = next++; i < to; i = next++) {
