@@ -98,7 +98,10 @@ std::variant<api::Welcome, api::Refusal> Cluster::hello(api::SessionId session, 
     spdlog::info("session of {} ({}, epoch {})", hello.identity, hello.version, hello.epoch);
     current_ = {session, hello.cluster_id, hello.epoch};
     acked_ = core_.facts().failures;
-    return welcome(hello.cluster_id);
+    api::Welcome reply = welcome(hello.cluster_id);
+    // With an equal digest nothing would be pushed, and nobody would have said that it still holds.
+    if (!core_.confirmed()) reply.digest.clear();
+    return reply;
   });
 }
 

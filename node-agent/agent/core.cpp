@@ -49,6 +49,7 @@ Status Core::load() {
 
 void Core::restore() {
   if (memory_.state) {
+    learn_what_is_answered();
     program();
   } else if (auto probed = kernel_.probe(); !probed) {
     spdlog::error("{}", probed.error().message());
@@ -57,7 +58,23 @@ void Core::restore() {
   refresh_facts();
 }
 
+// After a reboot, or longer away than the grace, another node may have what the memory says is ours: two that answer
+// for one address break the connections of both.
+void Core::learn_what_is_answered() {
+  if (!open()) return;
+  auto owned = dataplane_->owned();
+  if (!owned) {
+    spdlog::warn("{}", owned.error().message());
+    return;
+  }
+  for (const auto& one : *owned) answered_.insert(one.address);
+  const auto chosen = announce::chosen(*memory_.state, options_.node);
+  confirmed_ = std::ranges::all_of(chosen, [this](const auto& address) { return answered_.contains(address); });
+  if (!confirmed_) spdlog::info("waiting for the operator before announcing what this node had before");
+}
+
 void Core::apply(state::DesiredState next) {
+  confirmed_ = true;
   memory_.state = std::move(next);
   digest_ = state::digest(*memory_.state);
   save();
@@ -246,6 +263,7 @@ void Core::announce() {
   if (!memory_.state || !dataplane_ || !programmed_) return;
   const auto attached = dataplane_->attached();
   auto ownership = announce::ownership(*memory_.state, options_.node, attached, network_.view.addresses);
+  if (!confirmed_) ownership = announce::withhold(std::move(ownership), answered_);
   const auto now = announce::Heralds::Clock::now();
   heralds_.add(announce::taken(owned_, ownership.owned), now);
   if (auto set = dataplane_->set_owned(ownership.owned, options_.announce_grace); !set) {
@@ -322,6 +340,8 @@ Status Core::purge() {
   release_neighbours();
   memory_.state.reset();
   digest_ = {};
+  confirmed_ = false;
+  answered_.clear();
   programmed_ = false;
   program_failures_.clear();
   attached_as_.clear();

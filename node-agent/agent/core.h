@@ -74,12 +74,16 @@ class Core {
 
   [[nodiscard]] const std::optional<state::DesiredState>& state() const { return memory_.state; }
   [[nodiscard]] state::Epoch epoch_of(const std::string& cluster_id) const;
+  // Whether the state is known to hold: somebody has said so since this process started, or this node never stopped
+  // answering for what the state gives it. Until then only what it never stopped answering for is announced.
+  [[nodiscard]] bool confirmed() const { return confirmed_; }
   [[nodiscard]] const health::Facts& facts() const { return facts_; }
   [[nodiscard]] const Troubles& troubles() const { return troubles_; }
   [[nodiscard]] Result<dataplane::Counters> counters() const;
   void set_config_error(std::string error);
 
  private:
+  void learn_what_is_answered();
   void program();
   void attach_if_changed();
   Status attach(const ChosenInterfaces& chosen);
@@ -112,7 +116,9 @@ class Core {
   std::unique_ptr<dataplane::Dataplane> dataplane_;
   Memory memory_;
   state::Digest digest_;
-  bool programmed_ = false;  // by this process
+  bool confirmed_ = false;
+  std::set<net::IpAddress> answered_;  // while not confirmed: the addresses that were still answered for at the start
+  bool programmed_ = false;            // by this process
   dataplane::NextHops programmed_hops_;
   std::vector<dataplane::ServiceFailure> program_failures_;  // as the last program or verify told
   Troubles troubles_;

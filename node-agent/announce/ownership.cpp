@@ -28,6 +28,24 @@ Ownership ownership(const state::DesiredState& state, const std::string& node,
   return out;
 }
 
+std::vector<net::IpAddress> chosen(const state::DesiredState& state, const std::string& node) {
+  std::vector<net::IpAddress> out;
+  for (const auto& [address, announcement] : state.announcements) {
+    if (!announcement.nodes.empty() && announcement.nodes.front() == node) out.push_back(address);
+  }
+  return out;
+}
+
+Ownership withhold(Ownership ownership, const std::set<net::IpAddress>& answered) {
+  std::set<net::IpAddress> withheld;
+  for (const auto& owned : ownership.owned) {
+    if (!answered.contains(owned.address)) withheld.insert(owned.address);
+  }
+  std::erase_if(ownership.owned, [&](const auto& owned) { return withheld.contains(owned.address); });
+  std::erase_if(ownership.announcing, [&](const auto& address) { return withheld.contains(address); });
+  return ownership;
+}
+
 std::vector<dataplane::OwnedAddress> taken(const std::vector<dataplane::OwnedAddress>& before,
                                            const std::vector<dataplane::OwnedAddress>& owned) {
   std::vector<dataplane::OwnedAddress> out;

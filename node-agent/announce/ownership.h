@@ -20,6 +20,13 @@ struct Ownership {
 Ownership ownership(const state::DesiredState& state, const std::string& node,
                     const std::vector<dataplane::AttachedInterface>& attached, const std::set<net::IpAddress>& local);
 
+// The addresses this node is to answer for, by whatever interface; ascending.
+std::vector<net::IpAddress> chosen(const state::DesiredState& state, const std::string& node);
+
+// Without the addresses that are not in `answered`: what an agent may go on doing before anybody who knows has said
+// that its memory still holds. Another node may have been chosen since.
+Ownership withhold(Ownership ownership, const std::set<net::IpAddress>& answered);
+
 // Those of `owned` that are not in `before`: taken now, to be made known.
 std::vector<dataplane::OwnedAddress> taken(const std::vector<dataplane::OwnedAddress>& before,
                                            const std::vector<dataplane::OwnedAddress>& owned);

@@ -114,6 +114,8 @@ class Dataplane {
   [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
   // Answers ARP for these and only these from now until `valid_for` from now.
   virtual Status set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
+  // Those it answers ARP for at this moment, be it that an earlier process said so: their time has not passed.
+  [[nodiscard]] virtual Result<std::vector<OwnedAddress>> owned() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
   [[nodiscard]] virtual Result<Counters> counters() const = 0;
   // Detaches and unpins everything, also what an earlier version or layout left.

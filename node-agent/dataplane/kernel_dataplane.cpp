@@ -354,6 +354,28 @@ Status KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::c
   return {};
 }
 
+Result<std::vector<OwnedAddress>> KernelDataplane::owned() const {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "read owned addresses", "", kNotOpen);
+  }
+  std::vector<OwnedAddress> found;
+  const int fd = open_->maps.fd("owned_addresses");
+  const uint64_t now = monotonic_now();
+  sluice_owned_key key{};
+  sluice_owned value{};
+  const void* before = nullptr;
+  while (bpf_map_get_next_key(fd, before, &key) == 0) {
+    before = &key;
+    if (bpf_map_lookup_elem(fd, &key, &value) == 0 && value.deadline > now) {
+      found.push_back({net::IpAddress::from_ipv4(key.address), key.ifindex});
+    }
+  }
+  if (errno != ENOENT) {
+    return fail_errno(errno, "read map", "owned_addresses");
+  }
+  return found;
+}
+
 Result<SweepOutcome> KernelDataplane::sweep(const IdleTimes& idle) {
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "sweep flows", "", kNotOpen);

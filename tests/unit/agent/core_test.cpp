@@ -97,6 +97,42 @@ TEST_F(CoreTest, OwnsWhatItIsFirstForAndRenewsForTheGrace) {
   EXPECT_THAT(core.facts().announcing, IsEmpty());
 }
 
+TEST_F(CoreTest, RestartWithinTheGraceGoesOnAnnouncing) {
+  {
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+  }
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  EXPECT_TRUE(core.confirmed());
+  EXPECT_THAT(kernel_.owned, ElementsAre(dataplane::OwnedAddress{ip("192.0.2.10"), 2}));
+  EXPECT_THAT(core.facts().announcing, ElementsAre(ip("192.0.2.10")));
+}
+
+TEST_F(CoreTest, AwayForLongerItAnnouncesNothingBeforeItIsTold) {
+  {
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+  }
+  kernel_.owned.clear();  // the deadline has passed, or the machine was rebooted
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  core.announce();
+  core.retry();
+  EXPECT_FALSE(core.confirmed());
+  EXPECT_EQ(kernel_.programmed, small_state(1, 1)) << "it forwards what still comes to it";
+  EXPECT_THAT(kernel_.owned, IsEmpty());
+  EXPECT_THAT(core.facts().announcing, IsEmpty());
+  core.apply(small_state(1, 1));
+  EXPECT_THAT(kernel_.owned, ElementsAre(dataplane::OwnedAddress{ip("192.0.2.10"), 2}));
+}
+
 TEST_F(CoreTest, BackendsOfThisNodeAreLocalTargets) {
   Core core = make();
   core.set_watcher(&watcher_);

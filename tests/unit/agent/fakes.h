@@ -67,6 +67,7 @@ class FakeDataplane final : public dataplane::Dataplane {
     kernel_.owned_for = valid_for;
     return {};
   }
+  [[nodiscard]] Result<std::vector<dataplane::OwnedAddress>> owned() const override { return kernel_.owned; }
   Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {
     dataplane::SweepOutcome outcome;
     outcome.services_with_old_flows = kernel_.old_flows;
