@@ -137,7 +137,7 @@ static __always_inline __u32 from_nat_backend(struct xdp_md* ctx, struct iphdr* 
   if (!lengths_add_up(ip, ports, end)) return SLUICE_REASON_MALFORMED;
   if (ip->ttl <= 1) return SLUICE_REASON_TTL_EXCEEDED;
 
-  add_state(flow, state_from_backend(tcp_flags_of(ip, ports, end)));
+  answered(flow, tcp_flags_of(ip, ports, end));
   if (!touched_lately(flow)) touch(flow);
   if (!way_to_client(ctx, flow, ip->tos, ip->protocol, &verdict->target.way)) return SLUICE_REASON_NO_NEXT_HOP;
   if (!fits(&verdict->target.way, bpf_ntohs(ip->tot_len))) return SLUICE_REASON_TOO_BIG;
@@ -258,7 +258,7 @@ int sluice_egress(struct __sk_buff* skb) {
     if ((void*)ports + sizeof(struct tcphdr) > end) return LEAVE_TO_OTHERS;
     flags = tcp_flags_of(ip, ports, end);
   }
-  add_state(flow, state_from_backend(flags));
+  answered(flow, flags);
   if (!touched_lately(flow)) touch(flow);
 
   from.source = ip->saddr;

@@ -160,9 +160,16 @@ struct sluice_flow {
 #define SLUICE_FLOW_CLIENT_FIN 2  /* bit: the client has sent FIN */
 #define SLUICE_FLOW_BACKEND_FIN 4 /* bit: the backend has sent FIN */
 #define SLUICE_FLOW_RESET 8       /* bit: either has sent RST */
+/* Bit: a SYN has met the record at an earlier candidate, at last_seen or before, and the backend has not spoken since.
+ */
+#define SLUICE_FLOW_SYN_UNANSWERED 16
 #define SLUICE_FLOW_CLOSED(state)                                                                   \
   (((state)&SLUICE_FLOW_RESET) || ((state) & (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN)) == \
                                       (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN))
+
+/* For so long a SYN waits for an earlier candidate's answer: shorter than the second after which clients send another.
+ */
+#define SLUICE_SYN_PATIENCE 500 /* milliseconds */
 
 /* A record is refreshed (last_seen, and what may have moved: client_mac, ifindex, hash, service, backend) when it is
  * this many jiffies old: 0.26 s at 1000 Hz, 2.6 s at 100 Hz. What is idle is idle give or take that. */

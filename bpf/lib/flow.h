@@ -12,6 +12,7 @@
 #include "bpf/lib/way.h"
 
 #define NANOSECONDS 1000000000ULL
+#define MILLISECONDS 1000000ULL
 
 /* --- keys and records ------------------------------------------------------------------------------------------------
  */
@@ -67,13 +68,16 @@ static __always_inline void add_state(struct sluice_flow* flow, __u8 bits) {
   if ((flow->state & bits) != bits) __sync_fetch_and_or((__u32*)&flow->state, (__u32)bits);
 }
 
-static __always_inline __u8 state_from_client(__u8 tcp_flags) {
-  return ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_CLIENT_FIN : 0) |
-         ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0);
+/* The backend has spoken. */
+static __always_inline void answered(struct sluice_flow* flow, __u8 tcp_flags) {
+  if (flow->state & SLUICE_FLOW_SYN_UNANSWERED)
+    __sync_fetch_and_and((__u32*)&flow->state, ~(__u32)SLUICE_FLOW_SYN_UNANSWERED);
+  add_state(flow, SLUICE_FLOW_ESTABLISHED | ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_BACKEND_FIN : 0) |
+                      ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0));
 }
 
-static __always_inline __u8 state_from_backend(__u8 tcp_flags) {
-  return SLUICE_FLOW_ESTABLISHED | ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_BACKEND_FIN : 0) |
+static __always_inline __u8 state_from_client(__u8 tcp_flags) {
+  return ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_CLIENT_FIN : 0) |
          ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0);
 }
 
@@ -235,6 +239,20 @@ __noinline int aim(struct xdp_md* ctx, const struct flow_query* query, struct ta
                                                                                          : SLUICE_REASON_NO_NEXT_HOP;
 }
 
+/* A SYN met the record of its tuple at an earlier candidate: whether the connection of the record is over. The client
+ * may have gone without a word and have its port again, or its first SYN or the answer was lost. A backend that lives
+ * refuses such a SYN with an ACK; one that has said nothing to the first SYN is left with the second. (Not with the
+ * first: anybody can send one in a client's name.) */
+static __always_inline bool leaves_with_syn(struct sluice_flow* flow, __u64 now) {
+  __s64 waited = now - flow->last_seen;
+
+  if (SLUICE_FLOW_CLOSED(flow->state) || !(flow->state & SLUICE_FLOW_ESTABLISHED)) return true;
+  if (flow->state & SLUICE_FLOW_SYN_UNANSWERED) return waited > (__s64)(SLUICE_SYN_PATIENCE * MILLISECONDS);
+  touch(flow); /* from now on it waits */
+  add_state(flow, SLUICE_FLOW_SYN_UNANSWERED);
+  return false;
+}
+
 enum attempt {
   ATTEMPT_TAKEN, /* by another flow */
   ATTEMPT_FREE,  /* a new record could have the tuple */
@@ -248,7 +266,8 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
   const struct sluice_config* node = node_config();
   union flow_key_words key;
   struct sluice_flow* flow;
-  bool expired;
+  bool expired, syn;
+  __u64 now;
 
   if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
     return ATTEMPT_TAKEN;
@@ -256,10 +275,15 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
   candidate_key(query, target, &key);
   flow = bpf_map_lookup_elem(&flows, &key.key);
   if (!flow) return ATTEMPT_FREE;
-  expired = idle_too_long(flow, query->protocol, bpf_ktime_get_coarse_ns());
+  now = bpf_ktime_get_coarse_ns();
+  expired = idle_too_long(flow, query->protocol, now);
   if (!same_flow(flow, &query->identity, target->forwarding)) return expired ? ATTEMPT_FREE : ATTEMPT_TAKEN;
-  if (is_syn(query->tcp_flags) && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
-    if (plane) return ATTEMPT_OVER;
+  syn = is_syn(query->tcp_flags);
+  if (plane && syn && (expired || leaves_with_syn(flow, now))) {
+    bpf_map_delete_elem(&flows, &key.key); /* or it were found again should its backend return */
+    return ATTEMPT_OVER;
+  }
+  if (syn && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
     new_record(query, target, flow); /* it has the tuple already */
     count_flow(query->service, target->backend);
   } else {

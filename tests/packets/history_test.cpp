@@ -42,6 +42,16 @@ class HistoryTest : public DataplaneTest, public ::testing::WithParamInterface<u
     record.state = state;
     plane_.put_flow(key, record);
   }
+  void answer(uint8_t flags) {
+    const sluice_flow_key key = only_flow().first;
+    Packet packet = Packet::tcp({}, {}, flags);
+    packet.from({.address = ntohl(key.backend), .port = ntohs(key.backend_port)})
+        .to({.address = ntohl(key.source), .port = ntohs(key.source_port)});
+    if (GetParam() == SLUICE_FORWARD_LOCAL)
+      plane_.send(packet.macs(kLanMac, kRouterMac));
+    else
+      plane_.receive(packet.macs(kBackendMac, kLanMac));
+  }
   std::vector<Endpoint> ends_;
   Service tcp_, udp_;
 };
@@ -82,13 +92,50 @@ TEST_P(HistoryTest, NewFlowsGoToTheNewestCandidate) {
   EXPECT_EQ(from_history(), 0U);
 }
 
-TEST_P(HistoryTest, ASynStaysWithItsLiveRecord) {
+// A client that gave up without a word has its port again for a new connection. Whether the old one lives on is for its
+// backend to say: one that answers refuses the SYN itself.
+TEST_P(HistoryTest, ASynStaysWithARecordWhoseBackendAnswers) {
+  planes({0});
+  goes_to(to_service(kSyn));
+  set_state(SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN);
+  planes({1, 0});
+  for (int i = 0; i < 3; i++) {
+    EXPECT_EQ(goes_to(to_service(kSyn)), 0);
+    EXPECT_EQ(only_flow().second.state & SLUICE_FLOW_SYN_UNANSWERED, SLUICE_FLOW_SYN_UNANSWERED);
+    answer(kAck);
+    EXPECT_EQ(only_flow().second.state, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN);
+    plane_.age(only_flow().first, 1);
+  }
+}
+
+TEST_P(HistoryTest, ASecondSynLeavesABackendThatDidNotAnswerTheFirst) {
+  planes({0});
+  goes_to(to_service(kSyn));
+  set_state(SLUICE_FLOW_ESTABLISHED);
+  planes({1, 0});
+  EXPECT_EQ(goes_to(to_service(kSyn)), 0);
+  EXPECT_EQ(goes_to(to_service(kSyn)), 0) << "at once: the answer may be under way";
+  plane_.age(only_flow().first, 1);
+  EXPECT_EQ(goes_to(to_service(kSyn)), 1);
+  EXPECT_EQ(only_flow().second.state, SLUICE_FLOW_NEW) << "the old record is gone: it must not be found again";
+  planes({0, 1});
+  EXPECT_EQ(goes_to(to_service(kAck)), 1);
+}
+
+TEST_P(HistoryTest, ASynLeavesABackendThatHasNeverAnswered) {
   planes({0});
   goes_to(to_service(kSyn));
   planes({1, 0});
-  EXPECT_EQ(goes_to(to_service(kSyn)), 0);
-  set_state(SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN);
-  EXPECT_EQ(goes_to(to_service(kSyn)), 0);
+  EXPECT_EQ(goes_to(to_service(kSyn)), 1);
+  EXPECT_EQ(plane_.flows().size(), 1U);
+}
+
+TEST_P(HistoryTest, WithoutACandidateNowASynThatWasNeverAnsweredIsDropped) {
+  planes({0});
+  goes_to(to_service(kSyn));
+  planes({SLUICE_NO_BACKEND, 0});
+  EXPECT_EQ(goes_to(to_service(kSyn)), -1);
+  EXPECT_EQ(plane_.counted(tcp_, SLUICE_REASON_NO_BACKEND), 1U);
 }
 
 TEST_P(HistoryTest, ASynWhoseRecordIsClosedBeginsAnewAtTheNewest) {
