@@ -16,7 +16,7 @@
 #define SLUICE_INLINE static __always_inline
 #endif
 
-#define SLUICE_LAYOUT_VERSION 1
+#define SLUICE_LAYOUT_VERSION 2
 
 /* --- service table: a flat hash table with linear probing, built by the agent -------------------------------------
  *
@@ -62,8 +62,8 @@ SLUICE_INLINE __u32 sluice_service_hash(__u64 key, __u32 seed) {
  * the one word `table`:
  *   bits  0..23  slot offset, in units of 8 slots of the arena
  *   bits 24..28  log2 of the number of slots
- *   bits 29..30  earlier planes (0..3): has history when not 0
- *   bits 31..38  generation, rising with each switch
+ *   bits 29..31  earlier planes (0..7): has history when not 0
+ *   bits 32..38  generation, another with each switch
  *   bits 39..63  first backend record, in units of 1
  * Plane p of a slot lies at arena slot  offset * 8 + (p << log2) + (hash & (2^log2 - 1)).
  * 0: the service has no backends.
@@ -77,14 +77,14 @@ struct sluice_service {
 #define SLUICE_SERVICE_AFFINITY 2u /* choose by the client's address alone */
 
 #define SLUICE_SLOT_UNIT 8 /* slots per unit of offset; ranges are powers of two, at least this */
-#define SLUICE_MAX_PLANES 4
+#define SLUICE_MAX_PLANES 8
 #define SLUICE_TABLE_OFFSET(word) ((__u32)((word)&0xffffff) * SLUICE_SLOT_UNIT)
 #define SLUICE_TABLE_LOG2(word) ((__u32)(((word) >> 24) & 0x1f))
-#define SLUICE_TABLE_EARLIER(word) ((__u32)(((word) >> 29) & 3))
-#define SLUICE_TABLE_GENERATION(word) ((__u32)(((word) >> 31) & 0xff))
+#define SLUICE_TABLE_EARLIER(word) ((__u32)(((word) >> 29) & 7))
+#define SLUICE_TABLE_GENERATION(word) ((__u32)(((word) >> 32) & 0x7f))
 #define SLUICE_TABLE_BACKENDS(word) ((__u32)((word) >> 39))
 #define SLUICE_TABLE_WORD(offset_slots, log2, earlier, generation, backends)                       \
-  (((__u64)(backends) << 39) | (((__u64)(generation)&0xff) << 31) | (((__u64)(earlier)&3) << 29) | \
+  (((__u64)(backends) << 39) | (((__u64)(generation)&0x7f) << 32) | (((__u64)(earlier)&7) << 29) | \
    (((__u64)(log2)&0x1f) << 24) | (((__u64)(offset_slots) / SLUICE_SLOT_UNIT) & 0xffffff))
 
 /* --- slot arena -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 
 namespace sluice::maglev {
 
-constexpr size_t kMaxPlanes = 4;  // the table in force and up to three earlier candidates of a slot
+constexpr size_t kMaxPlanes = 8;  // the table in force and up to seven earlier candidates of a slot
 
 // Planes of 2^log2 slots each; a slot holds an index into Service::backends or kNoBackend. planes[0] is the table in
 // force; planes[1..] name, slot by slot, the distinct earlier candidates, newest first, then kNoBackend. A service

@@ -16,7 +16,7 @@ uint32_t service_word(uint32_t index, uint32_t word) {
 
 uint8_t next_generation(uint64_t table) {
   // Never 0, so that the word of a table is never 0 either.
-  return static_cast<uint8_t>(SLUICE_TABLE_GENERATION(table) % 255 + 1);
+  return static_cast<uint8_t>(SLUICE_TABLE_GENERATION(table) % 127 + 1);
 }
 
 sluice_backend to_element(const Record& record, uint32_t service) {
@@ -127,8 +127,8 @@ bool settle_records(const Projection& projection, ServiceChange& change, Arenas&
 
 std::vector<uint64_t> pack_slots(const Projection& projection, const std::vector<uint16_t>& index_of) {
   const size_t plane_slots = size_t{1} << projection.log2;
-  const size_t slots = std::max<size_t>(projection.planes.size() * plane_slots, SLUICE_SLOT_UNIT);
-  std::vector<uint64_t> words(slots / SLUICE_SLOTS_PER_ELEMENT, ~uint64_t{0});
+  const size_t units = (projection.planes.size() * plane_slots + SLUICE_SLOT_UNIT - 1) / SLUICE_SLOT_UNIT;
+  std::vector<uint64_t> words(units * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT, ~uint64_t{0});
   size_t position = 0;
   for (const auto& plane : projection.planes) {
     for (const uint16_t slot : plane) {
@@ -150,18 +150,15 @@ bool same_slots(const Programmed& before, const Programmed& next, const Projecti
     return false;
   }
   const auto there = image.slots.subspan(size_t{before.slots->first} * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT);
-  // What lies behind the slots of a table smaller than the unit is nobody's.
+  // What lies behind the last slot is nobody's.
   const size_t slots = projection.planes.size() << projection.log2;
-  if (slots < SLUICE_SLOT_UNIT) {
-    for (size_t slot = 0; slot < slots; ++slot) {
-      const size_t word = slot / SLUICE_SLOTS_PER_ELEMENT;
-      if (((there[word] ^ words[word]) >> (slot % SLUICE_SLOTS_PER_ELEMENT * 16) & 0xffff) != 0) {
-        return false;
-      }
+  const size_t whole = slots / SLUICE_SLOTS_PER_ELEMENT;
+  for (size_t slot = whole * SLUICE_SLOTS_PER_ELEMENT; slot < slots; ++slot) {
+    if (((there[whole] ^ words[whole]) >> (slot % SLUICE_SLOTS_PER_ELEMENT * 16) & 0xffff) != 0) {
+      return false;
     }
-    return true;
   }
-  return std::equal(words.begin(), words.end(), there.begin());
+  return std::equal(words.begin(), words.begin() + static_cast<ptrdiff_t>(whole), there.begin());
 }
 
 ServiceChange exhausted(const ServiceChange& change, Arenas& arenas, const char* what) {
@@ -207,7 +204,7 @@ ServiceChange plan_service(const Projection& projection, const Programmed* befor
   if (before != nullptr && !before->damaged && same_slots(*before, next, projection, image, words)) {
     return change;
   }
-  const size_t units = (words.size() * SLUICE_SLOTS_PER_ELEMENT + SLUICE_SLOT_UNIT - 1) / SLUICE_SLOT_UNIT;
+  const size_t units = words.size() * SLUICE_SLOTS_PER_ELEMENT / SLUICE_SLOT_UNIT;
   const auto range = arenas.slots.allocate(log2_ceil(static_cast<uint32_t>(units)));
   if (!range) {
     return exhausted(change, arenas, "slots");

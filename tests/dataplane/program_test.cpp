@@ -303,7 +303,7 @@ pid_t start_programming(const Options& options, uint32_t seed) {
 }
 
 uint64_t table_word(const std::string& directory, uint32_t service) {
-  const int map = bpf_obj_get((directory + "/v1/maps/services").c_str());
+  const int map = bpf_obj_get((directory + "/v" + std::to_string(SLUICE_LAYOUT_VERSION) + "/maps/services").c_str());
   sluice_service element{};
   const bool there = map >= 0 && bpf_map_lookup_elem(map, &service, &element) == 0;
   close(map);

@@ -13,7 +13,7 @@ class HistoryTest : public DataplaneTest, public ::testing::WithParamInterface<u
  protected:
   HistoryTest() {
     std::vector<Backend> backends;
-    for (uint8_t i = 0; i < 4; i++) {
+    for (uint8_t i = 0; i < SLUICE_MAX_PLANES; i++) {
       Backend backend = GetParam() == SLUICE_FORWARD_LOCAL ? local_backend(local_end_) : nat_backend();
       backend.end.address += i;
       ends_.push_back(backend.end);
@@ -29,7 +29,7 @@ class HistoryTest : public DataplaneTest, public ::testing::WithParamInterface<u
     plane_.set_planes(tcp_, all);
     plane_.set_planes(udp_, all);
   }
-  // The backend (0..3) that a packet goes to; -1: dropped.
+  // The backend (0..7) that a packet goes to; -1: dropped.
   int goes_to(const Packet& packet) {
     const Outcome outcome = plane_.receive(packet);
     if (outcome.action == XDP_DROP) return -1;
@@ -59,12 +59,14 @@ class HistoryTest : public DataplaneTest, public ::testing::WithParamInterface<u
 INSTANTIATE_TEST_SUITE_P(Forwarding, HistoryTest, ::testing::Values(SLUICE_FORWARD_LOCAL, SLUICE_FORWARD_NAT),
                          [](const auto& test) { return test.param == SLUICE_FORWARD_LOCAL ? "Local" : "Nat"; });
 
-TEST_P(HistoryTest, AFlowStaysAtItsBackendThroughThreeChanges) {
+TEST_P(HistoryTest, AFlowStaysAtItsBackendThroughSevenChanges) {
   planes({0});
   EXPECT_EQ(goes_to(to_service(kSyn)), 0);
   EXPECT_EQ(goes_to(udp_to_service()), 0);
   uint64_t noted = 0;
-  for (const std::vector<uint16_t>& table : {std::vector<uint16_t>{1, 0}, {2, 1, 0}, {3, 2, 1, 0}}) {
+  std::vector<uint16_t> table{0};
+  for (uint16_t change = 1; change < SLUICE_MAX_PLANES; change++) {
+    table.insert(table.begin(), change);
     planes(table);
     EXPECT_EQ(goes_to(to_service()), 0);
     EXPECT_EQ(goes_to(udp_to_service()), 0);

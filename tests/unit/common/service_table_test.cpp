@@ -224,7 +224,7 @@ TEST(ServiceTable, EarlierPlanesNameTheDistinctEarlierCandidatesNewestFirst) {
           expected.push_back(endpoint(any, index));
         }
       }
-      expected.resize(std::min<size_t>(expected.size(), 3));
+      expected.resize(std::min<size_t>(expected.size(), kMaxPlanes - 1));
       std::vector<Endpoint> found;
       for (size_t plane = 1; plane < table.planes.size(); ++plane) {
         if (table.planes[plane][slot] != kNoBackend) found.push_back(endpoint(any, table.planes[plane][slot]));

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -197,6 +198,41 @@ TEST(Evolve, OldestStaysAreForgottenWhereThereAreTooMany) {
   for (int number = 2; number <= 5; ++number) now = evolve(&now, generation(number), static_cast<Revision>(number));
   EXPECT_EQ(now.backends.size(), 60'000U);
   EXPECT_EQ(maglev::boundaries(now), (std::vector<Revision>{5, 4}));
+}
+
+// Pods replaced one by one, each new one before an old one leaves, faster than history is forgotten: wherever a flow
+// began, and whenever, its backend is still named. Each slot is a few thousandths of a service's flows.
+TEST(Evolve, ARolloutOneByOneLosesNoCandidate) {
+  size_t slots = 0;
+  size_t lost = 0;
+  for (int deployment = 0; deployment < 20; ++deployment) {
+    constexpr int kPods = 4;
+    const int first = deployment * 2 * kPods;
+    std::vector<Backend> pods;
+    for (int i = 0; i < kPods; ++i) pods.push_back(member(first + i));
+    Service now = evolve(nullptr, service({{"web", 1}}, pods), 1);
+    std::vector<std::vector<uint16_t>> tables{maglev::table_at(now, 1)};
+    Revision revision = 1;
+    const auto change = [&] {
+      now = evolve(&now, service({{"web", 1}}, pods), ++revision);
+      tables.push_back(maglev::table_at(now, revision));
+    };
+    for (int i = 0; i < kPods; ++i) {
+      pods.push_back(member(first + kPods + i));
+      change();
+      pods.erase(pods.begin());
+      change();
+    }
+    const maglev::ServiceTable table = maglev::build_service_table(now);
+    for (const auto& began : tables) {
+      for (size_t slot = 0; slot < began.size(); ++slot) {
+        const auto names = [&](const auto& plane) { return plane[slot] == began[slot]; };
+        ++slots;
+        if (std::ranges::none_of(table.planes, names)) ++lost;
+      }
+    }
+  }
+  EXPECT_EQ(lost, 0U) << "of " << slots;
 }
 
 TEST(Forget, ForgettingAllLeavesThePresentOnly) {
