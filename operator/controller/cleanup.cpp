@@ -65,8 +65,6 @@ class Cleanup {
       std::this_thread::sleep_for(rest);
     }
     clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
-    clean_kind(kube::kLoadBalancers,
-               [this](const kube::Object& object) { return drop_finalizers(kube::kLoadBalancers, object); });
     clean_kind(kube::kLoadBalancerNodes, [this](const kube::Object& object) {
       auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
       return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
@@ -113,7 +111,7 @@ class Cleanup {
     const auto leaf = certificates::read_leaf(secret ? secret->get() : nullptr);
     if (!certificates::usable(leaf, tls::kOperatorName, certificates::Clock::now())) {
       trouble("no node was purged: Secret " + options_.ns + "/" + options_.operator_secret +
-              " holds no usable certificate; run `sluicectl purge` on the nodes");
+              " holds no usable certificate; run `sluice-agent --purge` on the nodes");
       return;
     }
     const auto publisher = publish::Publisher::create({}, [] {});
@@ -129,9 +127,9 @@ class Cleanup {
       if (outcome) {
         spdlog::info("node {}: everything of Sluice is gone", node);
       } else if (known != cluster_.nodes.end() && !known->second->ready) {
-        spdlog::warn("{}; it is NotReady: run `sluicectl purge` there if it comes back", outcome.error().message());
+        spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back", outcome.error().message());
       } else {
-        trouble(outcome.error().message() + "; run `sluicectl purge` there");
+        trouble(outcome.error().message() + "; run `sluice-agent --purge` there");
       }
     }
   }
@@ -192,7 +190,7 @@ class Cleanup {
     if (!cleared) {
       return cleared;
     }
-    return drop_finalizers(kube::kServices, listed);
+    return drop_finalizers(listed);
   }
 
   static bool has_our_finalizer(const json& object) {
@@ -204,19 +202,16 @@ class Cleanup {
     return object.value("/metadata/finalizers"_json_pointer, std::vector<std::string>{});
   }
 
-  Status drop_finalizers(const kube::Resource& resource, const kube::Object& listed) {
-    if (!has_our_finalizer(*listed)) {
-      return {};
-    }
+  Status drop_finalizers(const kube::Object& listed) {
     const auto key = kube::key_of(*listed);
     return persist([&]() -> Status {
-      const auto object = api_.get(resource, key);
+      const auto object = api_.get(kube::kServices, key);
       if (!object) {
         return object.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(object.error()));
       }
       const bool without_class = !(**object).contains("/spec/loadBalancerClass"_json_pointer);
       const auto kept = without_finalizers(finalizers_of(**object), options_.default_class && without_class);
-      return write_finalizers(api_, resource, key, kube::resource_version_of(**object), kept);
+      return write_finalizers(api_, kube::kServices, key, kube::resource_version_of(**object), kept);
     });
   }
 

@@ -4,6 +4,23 @@ import json
 
 import yaml
 
+# Rights that a healthy run does not use, and what they are for.
+STREAMED = ["services", "endpointslices", "servicecidrs", "nodes", "namespaces", "secrets", "loadbalancers", "addresspools", "addressclaims",
+            "loadbalancernodes"]
+FOR_OTHER_DAYS = {
+    "sluice-operator": {(resource, "list"): "servers that do not stream lists" for resource in STREAMED} | {
+        ("events", "patch"): "an event repeats",
+        ("addressclaims", "update"): "the owners of an address change",
+        ("loadbalancernodes", "delete"): "a node is taken out of the cluster",
+    },
+    "sluice-cleanup": {},
+}
+
+
+def idle(rights, used, account):
+    """Those of `rights` that were not used and that no other day needs."""
+    return {(group, resource, verb) for group, resource, verb in rights - used if (resource, verb) not in FOR_OTHER_DAYS[account]}
+
 
 def granted(rendered, account):
     """{(group, resource, verb)} of the rules of an account's roles, which are named after it."""

@@ -99,7 +99,7 @@ class Lab:
         return json.loads(text) if text.strip() else None
 
     def items(self, *arguments):
-        return self.get(*arguments)["items"]
+        return (self.get(*arguments) or {"items": []})["items"]
 
     def condition(self, kind, name, condition, *arguments):
         """A condition as {status, reason, message, observedGeneration}; an empty one where it is not there."""

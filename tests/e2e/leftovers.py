@@ -56,8 +56,7 @@ def expect_none(lab, objects):
         expect(not attached(lab, node), f"node {node}: attached: {attached(lab, node)}")
         filters = lab.node(node, "tc", "filter", "show", "dev", "eth0", "egress").stdout
         expect("bpf" not in filters, f"node {node}: tc filters: {filters}")
-        for folder in ("/var/lib/sluice", "/run/sluice"):
-            left = lab.node(node, "find", folder, "-mindepth", "1", check=False).stdout.split()
-            expect(not left, f"node {node}: files: {left}")
+        left = lab.node(node, "find", "/var/lib/sluice", "-mindepth", "1", check=False).stdout.split()
+        expect(not left, f"node {node}: files: {left}")
     # The kernel frees what nothing holds any more after a grace period.
     wait_for("the kernel has freed every map, program and link", lambda: not still_there(lab, objects), 10)

@@ -34,7 +34,7 @@ BY_SCHEMA = [
 BY_CONDITION = [
     ("local-policy", load_balancer("local-policy", f"{{externalTrafficPolicy: Local, {PORTS}, {BACKENDS}}}"), "externalTrafficPolicy"),
     ("sources", load_balancer("sources", f"{{allowedSources: [203.0.113.0/24], {PORTS}, {BACKENDS}}}"), "allowedSources"),
-    ("dual", load_balancer("dual", f"{{ipFamilyPolicy: RequireDualStack, {PORTS}, {BACKENDS}}}"), "IPv6"),
+    ("dual", load_balancer("dual", f"{{ipFamilyPolicy: RequireDualStack, {PORTS}, {BACKENDS}}}"), "DualStack"),
     ("tunnel", load_balancer("tunnel", f"{{forwarding: Tunnel, {PORTS}, {BACKENDS}}}"), "forwarding"),
     ("external", load_balancer("external", f"{{{PORTS}, backends: [{{name: dc, address: 198.51.100.7}}]}}"), "address"),
 ]

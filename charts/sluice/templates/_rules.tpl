@@ -1,12 +1,12 @@
-{{/* What the operator may do in the cluster. */}}
+{{/* What the operator may do in the cluster. `list` is for API servers that do not stream lists. */}}
 {{- define "sluice.clusterRules" -}}
-# Whom it serves: finalizers and annotations are patched, the address is written to the status.
+# Whom it serves: finalizers are patched, the address is written to the status.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [""]
   resources: [services/status]
-  verbs: [patch, update]
+  verbs: [patch]
 # Where it leads.
 {{- if eq .Values.endpointsSource "endpoints" }}
 - apiGroups: [""]
@@ -23,28 +23,28 @@
   verbs: [list, watch]
 # Which nodes there are; pools' namespace selectors; the cluster's identity (the UID of kube-system).
 - apiGroups: [""]
-  resources: [nodes]
+  resources: [nodes, namespaces]
   verbs: [list, watch]
-- apiGroups: [""]
-  resources: [namespaces]
-  verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
-# What people write: read it, report on it, hold it until it is torn down.
+# What people write: read it, report on it.
 - apiGroups: [sluice.io]
   resources: [loadbalancers, addresspools]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch]
 - apiGroups: [sluice.io]
   resources: [loadbalancers/status, addresspools/status]
-  verbs: [patch, update]
+  verbs: [patch]
 # What Sluice writes itself.
 - apiGroups: [sluice.io]
-  resources: [addressclaims, loadbalancernodes]
-  verbs: [get, list, watch, create, update, patch, delete]
+  resources: [addressclaims]
+  verbs: [list, watch, create, update, delete]
 - apiGroups: [sluice.io]
-  resources: [addressclaims/status, loadbalancernodes/status]
-  verbs: [patch, update]
+  resources: [loadbalancernodes]
+  verbs: [list, watch, create, delete]
+- apiGroups: [sluice.io]
+  resources: [loadbalancernodes/status]
+  verbs: [patch]
 {{- end }}
 
 {{/* What it may do in its own namespace: with these objects and no others. */}}
@@ -52,9 +52,43 @@
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [{{ include "sluice.caSecret" . }}, {{ include "sluice.operatorSecret" . }}, {{ include "sluice.agentSecret" . }}]
-  verbs: [get, list, watch, update]
+  verbs: [list, watch, update]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ include "sluice.operator" . }}]
-  verbs: [get, update, patch]
+  verbs: [get, update]
+{{- end }}
+
+{{/* What the job before an uninstall may do in the cluster. */}}
+{{- define "sluice.cleanupClusterRules" -}}
+# Where the agents are; the cluster's identity (the UID of kube-system).
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [kube-system]
+  verbs: [get]
+# Addresses and finalizers are taken off.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, patch]
+- apiGroups: [""]
+  resources: [services/status]
+  verbs: [patch]
+- apiGroups: [sluice.io]
+  resources: [loadbalancernodes]
+  verbs: [list, delete]
+{{- end }}
+
+{{/* And in its own namespace. */}}
+{{- define "sluice.cleanupNamespaceRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "sluice.operatorSecret" . }}]
+  verbs: [get]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "sluice.operator" . }}]
+  verbs: [get, update]
 {{- end }}
