@@ -307,7 +307,19 @@ void Core::sweep() {
 void Core::verify() {
   if (!dataplane_ || !programmed_) return;
   program_failures_ = dataplane_->verify().failures;
-  refresh_facts();
+  const bool differs = std::ranges::any_of(
+      program_failures_, [](const dataplane::ServiceFailure& failure) { return failure.reason == "ReadBackDiffers"; });
+  if (!differs) {
+    refresh_facts();
+    return;
+  }
+  for (const auto& failure : program_failures_) spdlog::error("service {}: {}", failure.service, failure.message);
+  spdlog::error("the maps are not what was written: taking them over anew");
+  // As after a restart: what stands is read, what is damaged is taken out, the rest is written. Links stay.
+  dataplane_.reset();
+  programmed_ = false;
+  attached_as_.clear();
+  program();
 }
 
 void Core::retry() {

@@ -42,6 +42,19 @@ bool told_to_end(std::chrono::seconds patience) {
   return sigtimedwait(&signals, nullptr, &limit) > 0;
 }
 
+// Both would use the same ports of this machine's addresses for flows of their own.
+void warn_of_overlap(const Options& options) {
+  const auto text = config::read_file("/proc/sys/net/ipv4/ip_local_port_range");
+  unsigned first = 0;
+  unsigned last = 0;
+  if (!text || std::sscanf(text->c_str(), "%u %u", &first, &last) != 2) return;
+  if (options.nat_port_first > last || options.nat_port_last < first) return;
+  spdlog::warn(
+      "--nat-ports {}-{} overlap net.ipv4.ip_local_port_range {}-{}: connections of this machine's own may be mistaken "
+      "for balanced ones",
+      options.nat_port_first, options.nat_port_last, first, last);
+}
+
 CoreOptions core_options(const Options& options) {
   CoreOptions core;
   core.node = options.node_name;
@@ -201,6 +214,7 @@ int run_purge(const Options& options, const Kernel& kernel) {
 int run_agent(const Options& options, const Kernel& kernel) {
   const auto alone = SingleInstance::acquire(kHandover);
   if (!alone) return failed(alone.error());
+  warn_of_overlap(options);
   return Agent(options, kernel).run();
 }
 

@@ -314,6 +314,22 @@ TEST_F(Standalone, BackendBehindAnInterfaceWithoutSluiceIsNamed) {
   EXPECT_EQ(agent->metric("sluice_agent_next_hops_unresolved"), 1);
 }
 
+TEST_F(Standalone, BackendOnTheBalancerItselfSeesTheClientsAddress) {
+  HttpServer own(lab_.ns("lb"), kBackendPort, "own");
+  const auto agent = started(file_text(std::string("{name: own, address: ") + kBalancer + "}, " + backend(1)));
+  const auto answers = ask(60);
+  EXPECT_EQ(answers.count(""), 0U);
+  EXPECT_GT(answers.at("own"), 10);
+  EXPECT_EQ(own.peers(), std::set<std::string>{kClient});
+}
+
+TEST_F(Standalone, AffinityKeepsAClientWithItsServer) {
+  const auto agent = started(file_text(backend(1) + "," + backend(2)) + "  sessionAffinity: {clientIP: {}}\n");
+  const auto answers = ask(40);
+  EXPECT_EQ(answers.size(), 1U) << "all connections of one client";
+  EXPECT_EQ(answers.count(""), 0U);
+}
+
 TEST_F(Standalone, BackendThatGetsAnotherMacIsFollowed) {
   const auto agent = started(file_text(backend(1)));
   EXPECT_EQ(ask(5).at("b1"), 5);
