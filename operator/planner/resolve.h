@@ -11,8 +11,9 @@ namespace sluice::planner {
 struct Resolved {
   // `addresses` and `sizes` are empty, `joined` and `left` 0. Backends are in a canonical order: group, address, port.
   std::vector<state::Service> services;
-  Finding
-      backends;  // Resolved; NoBackend, ServiceNotFound, PortNotFound, ExternalName, EndpointsRefused, TooManyEndpoints
+  // Resolved and NoReadyEndpoints with True; ServiceNotFound, PortNotFound, ExternalName, EndpointsRefused and
+  // TooManyEndpoints with False.
+  Finding backends;
   size_t endpoints_total = 0;
   size_t endpoints_ready = 0;
 };

@@ -253,6 +253,15 @@ TEST_F(Standalone, WithoutInterfacesTheDefaultRoutesDeviceIsUsed) {
   EXPECT_EQ(ask(5).at("b1"), 5);
 }
 
+TEST_F(Standalone, PortsThatTheMachinesOwnConnectionsTakeAsWellAreWarnedOf) {
+  ASSERT_EQ(lab_.in("lb", "sysctl -w net.ipv4.ip_local_port_range='15000 40000'").exit_code, 0);
+  auto agent = started(file_text(backend(1)));
+  EXPECT_THAT(agent->log(), HasSubstr("--nat-ports 10000-29999 overlap net.ipv4.ip_local_port_range 15000-40000"));
+  EXPECT_EQ(agent->terminate(), 0);
+  agent = started(file_text(backend(1)), {"--nat-ports", "10000-14999"});
+  EXPECT_THAT(agent->log(), Not(HasSubstr("overlap")));
+}
+
 TEST_F(Standalone, ForeignXdpProgramIsLeftAlone) {
   ASSERT_EQ(
       lab_.in("lb",
