@@ -127,7 +127,8 @@ class Cleanup {
       if (outcome) {
         spdlog::info("node {}: everything of Sluice is gone", node);
       } else if (known != cluster_.nodes.end() && !known->second->ready) {
-        spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back", outcome.error().message());
+        spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back",
+                     outcome.error().message());
       } else {
         trouble(outcome.error().message() + "; run `sluice-agent --purge` there");
       }
