@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <tl/expected.hpp>
 #include <utility>
 
@@ -24,12 +25,16 @@ enum class ErrorKind {
   internal,       //
 };
 
+inline constexpr std::string_view kNoCause;
+
 struct Error {
   ErrorKind kind = ErrorKind::internal;
   std::string operation;                     // "attach XDP program"
   std::string object;                        // "eth0"; may be empty
   std::string reason;                        // "driver has no native XDP: Operation not supported"
   std::chrono::milliseconds retry_after{0};  // unavailable: not before this; zero: whenever the caller likes
+  // One word for a condition, "ForeignProgram", where who failed knows better than the kind what is in the way.
+  std::string_view cause = kNoCause;  // a constant
 
   // "attach XDP program to eth0: driver has no native XDP"-like text for people: "OPERATION OBJECT: REASON".
   [[nodiscard]] std::string message() const { return operation + (object.empty() ? "" : " " + object) + ": " + reason; }
@@ -45,7 +50,13 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
 using Status = Result<void>;
 
 inline tl::unexpected<Error> fail(ErrorKind kind, std::string operation, std::string object, std::string reason) {
-  return tl::unexpected<Error>(Error{kind, std::move(operation), std::move(object), std::move(reason), {}});
+  return tl::unexpected<Error>(Error{kind, std::move(operation), std::move(object), std::move(reason)});
+}
+
+// The same failure, with the word for a condition.
+inline tl::unexpected<Error> because(std::string_view cause, tl::unexpected<Error> failed) {
+  failed.value().cause = cause;
+  return failed;
 }
 
 // From errno (pass the saved value: a destructor in between may change the global one).

@@ -13,7 +13,6 @@
 
 namespace {
 
-using sluice::ErrorKind;
 using sluice::Status;
 namespace agent = sluice::agent;
 
@@ -35,25 +34,11 @@ agent::dataplane::Options dataplane_options(const agent::Options& options) {
   return out;
 }
 
-// As opening would find it, with nothing made or changed.
-Status usable(const std::string& directory) {
-  const auto findings = agent::dataplane::probe(directory);
-  if (findings.empty()) return {};
-  std::string text;
-  for (const auto& finding : findings) text += (text.empty() ? "" : "; ") + finding.message;
-  using agent::dataplane::Lack;
-  const Lack first = findings.front().lack;
-  return sluice::fail(first == Lack::kernel_too_old ? ErrorKind::not_supported
-                      : first == Lack::no_bpffs     ? ErrorKind::unavailable
-                                                    : ErrorKind::denied,
-                      "open the dataplane", "", text);
-}
-
 agent::Kernel real_kernel(const agent::Options& options) {
   const auto dataplane = dataplane_options(options);
   return {[dataplane] { return agent::dataplane::KernelDataplane::open(dataplane); },
           [dataplane] { return agent::dataplane::KernelDataplane::purge(dataplane.directory); },
-          [dataplane] { return usable(dataplane.directory); }};
+          [dataplane] { return agent::dataplane::usable(dataplane.directory); }};
 }
 
 int end(const Status& failed) {

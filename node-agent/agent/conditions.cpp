@@ -11,31 +11,8 @@ namespace {
 
 constexpr size_t kNamed = 3;  // how many of many a message names
 
-const char* open_reason(const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::denied:
-      return "MissingCapability";
-    case ErrorKind::not_supported:
-      return "KernelTooOld";
-    default:
-      return "DataplaneFailed";
-  }
-}
-
-const char* attach_reason(const Error& error) {
-  switch (error.kind) {
-    case ErrorKind::denied:
-      return "MissingCapability";
-    case ErrorKind::not_supported:
-      return "NativeModeNotSupported";
-    case ErrorKind::exists:
-    case ErrorKind::conflict:
-      return "ForeignProgram";
-    case ErrorKind::not_found:
-      return "InterfaceNotFound";
-    default:
-      return "AttachFailed";
-  }
+std::string reason_of(const Error& error, const char* otherwise) {
+  return error.cause.empty() ? std::string(otherwise) : std::string(error.cause);
 }
 
 }  // namespace
@@ -44,14 +21,14 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
                                   bool has_state) {
   std::string reason;
   std::vector<std::string> messages;
-  const auto add = [&](const char* why, std::string message) {
-    if (reason.empty()) reason = why;
+  const auto add = [&](std::string why, std::string message) {
+    if (reason.empty()) reason = std::move(why);
     messages.push_back(std::move(message));
   };
-  if (troubles.open) add(open_reason(*troubles.open), troubles.open->message());
+  if (troubles.open) add(reason_of(*troubles.open, "DataplaneFailed"), troubles.open->message());
   if (has_state) {
     for (const std::string& missing : troubles.missing) add("InterfaceNotFound", missing);
-    if (troubles.attach) add(attach_reason(*troubles.attach), troubles.attach->message());
+    if (troubles.attach) add(reason_of(*troubles.attach, "AttachFailed"), troubles.attach->message());
   }
   if (!reason.empty()) return {"Ready", false, reason, fmt::format("{}", fmt::join(messages, "; "))};
   // It forwards; only a restart without the operator would begin with an older state.

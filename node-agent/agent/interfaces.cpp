@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "node-agent/dataplane/causes.h"
+
 namespace sluice::agent {
 namespace {
 
@@ -56,7 +58,7 @@ ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted,
 }
 
 std::optional<ChosenInterfaces> fall_back(const ChosenInterfaces& chosen, const Error& refused) {
-  if (refused.kind != ErrorKind::not_supported || chosen.may_fall_back.empty()) return std::nullopt;
+  if (refused.cause != dataplane::cause::kNativeModeNotSupported || chosen.may_fall_back.empty()) return std::nullopt;
   ChosenInterfaces next = chosen;
   const bool named = chosen.may_fall_back.contains(refused.object);
   for (auto& request : next.requests) {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/tc.h"
 
 namespace sluice::agent::dataplane {
@@ -42,8 +43,9 @@ Status refuse_foreign(const Device& device) {
   const auto found = query(device.ifindex);
   for (const uint32_t id : {found.drv_prog_id, found.skb_prog_id, found.hw_prog_id, found.prog_id}) {
     if (id != 0) {
-      return fail(ErrorKind::conflict, kAttach, device.name,
-                  "another XDP program " + program_text(id) + " is attached there, and is left alone");
+      return because(cause::kForeignProgram,
+                     fail(ErrorKind::conflict, kAttach, device.name,
+                          "another XDP program " + program_text(id) + " is attached there, and is left alone"));
     }
   }
   return {};
@@ -167,10 +169,13 @@ Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& map
 Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, const Maps& maps) {
   auto device = device_by_name(request.name);
   if (!device) {
-    return fail(device.error().kind, kAttach, request.name, device.error().reason);
+    return because(device.error().cause, fail(device.error().kind, kAttach, request.name, device.error().reason));
   }
   if (!device->ethernet) {
-    return fail(ErrorKind::not_supported, kAttach, request.name, "it is no Ethernet interface");
+    return because(
+        cause::kNotEthernet,
+        fail(ErrorKind::invalid, kAttach, request.name,
+             "it is no Ethernet interface, and Sluice reads Ethernet frames alone: take it out of interfaces"));
   }
   Step step;
   step.device = std::move(*device);
@@ -213,16 +218,29 @@ Result<Fd> Attachments::create_link(const Device& device, AttachMode mode, int p
     return link;
   }
   const int error = errno;
-  const bool drivers =
-      error != EPERM && error != EACCES && error != EBUSY && error != EEXIST && error != ENODEV && error != ENOMEM;
   auto failed = fail_errno(error, kAttach, device.name);
-  if (mode == AttachMode::native && drivers) {
-    failed.value().kind = ErrorKind::not_supported;
-    failed.value().reason = "driver " + (device.driver.empty() ? "(unknown)" : device.driver) +
-                            " does not take XDP in native mode (" + failed.value().reason +
-                            "); generic mode, which is slower, must be asked for by name";
+  switch (error) {
+    case EPERM:
+    case EACCES:
+      return because(cause::kBpfRefused, failed);
+    case EBUSY:
+    case EEXIST:
+      return because(cause::kForeignProgram, failed);
+    case ENODEV:
+      return because(cause::kInterfaceNotFound, failed);
+    case ENOMEM:
+      return failed;
+    default:
+      break;
   }
-  return failed;
+  if (mode == AttachMode::generic) {
+    return failed;
+  }
+  failed.value().kind = ErrorKind::not_supported;
+  failed.value().reason = "driver " + (device.driver.empty() ? "(unknown)" : device.driver) +
+                          " does not take XDP in native mode (" + failed.value().reason +
+                          "); generic mode, which is slower, must be asked for by name";
+  return because(cause::kNativeModeNotSupported, failed);
 }
 
 Status Attachments::create(Step& step) {

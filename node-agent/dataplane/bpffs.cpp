@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "bpf/sluice.h"
+#include "node-agent/dataplane/causes.h"
 
 namespace sluice::agent::dataplane {
 namespace {
@@ -62,7 +63,7 @@ Status mount_bpffs(const std::string& directory) {
   if (mount("bpf", place.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
     auto failed = fail_errno(errno, "mount a bpffs on", place);
     failed.value().reason += "; mount one there on the host (mount -t bpf bpf " + place + ") and let the agent see it";
-    return failed;
+    return because(cause::kNoBpffs, failed);
   }
   return {};
 }

@@ -12,12 +12,17 @@
 #include <cerrno>
 #include <cstring>
 
+#include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/fd.h"
 
 namespace sluice::agent::dataplane {
 namespace {
 
 constexpr const char* kOperation = "look up interface";
+
+tl::unexpected<Error> no_such(const std::string& interface) {
+  return because(cause::kInterfaceNotFound, fail(ErrorKind::not_found, kOperation, interface, "no such interface"));
+}
 
 ifreq request_for(const std::string& name) {
   ifreq request{};
@@ -37,7 +42,7 @@ std::string driver_of(int socket, const std::string& name) {
 
 Result<Device> device_by_name(const std::string& name) {
   if (name.empty() || name.size() >= IFNAMSIZ) {
-    return fail(ErrorKind::not_found, kOperation, name, "no such interface");
+    return no_such(name);
   }
   const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   if (!socket) {
@@ -47,8 +52,7 @@ Result<Device> device_by_name(const std::string& name) {
   device.name = name;
   ifreq request = request_for(name);
   if (ioctl(socket.get(), SIOCGIFINDEX, &request) != 0) {
-    return errno == ENODEV ? fail(ErrorKind::not_found, kOperation, name, "no such interface")
-                           : fail_errno(errno, kOperation, name);
+    return errno == ENODEV ? no_such(name) : fail_errno(errno, kOperation, name);
   }
   device.ifindex = static_cast<uint32_t>(request.ifr_ifindex);
   if (ioctl(socket.get(), SIOCGIFHWADDR, &request) != 0) {
@@ -67,7 +71,7 @@ Result<Device> device_by_name(const std::string& name) {
 Result<Device> device_by_index(uint32_t ifindex) {
   char name[IF_NAMESIZE];
   if (if_indextoname(ifindex, name) == nullptr) {
-    return fail(ErrorKind::not_found, kOperation, "with index " + std::to_string(ifindex), "no such interface");
+    return no_such("with index " + std::to_string(ifindex));
   }
   return device_by_name(name);
 }

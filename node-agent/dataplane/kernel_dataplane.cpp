@@ -56,24 +56,6 @@ Status check(const Options& options) {
   return {};
 }
 
-Status check_machine(const std::string& directory) {
-  const auto findings = probe(directory);
-  if (findings.empty()) {
-    return {};
-  }
-  std::string text;
-  for (const Finding& finding : findings) {
-    text += (text.empty() ? "" : "; ") + finding.message;
-  }
-  ErrorKind kind = ErrorKind::denied;
-  if (findings.front().lack == Lack::kernel_too_old) {
-    kind = ErrorKind::not_supported;
-  } else if (findings.front().lack == Lack::no_bpffs) {
-    kind = ErrorKind::unavailable;
-  }
-  return fail(kind, "open the dataplane", "", text);
-}
-
 void add_failures(std::vector<ServiceFailure>& failures, const std::vector<ServiceFailure>& more) {
   failures.insert(failures.end(), more.begin(), more.end());
 }
@@ -237,7 +219,7 @@ Result<std::unique_ptr<Dataplane>> KernelDataplane::open(const Options& options)
   // Needed before Linux 5.11 only, and may be refused.
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_MEMLOCK, &unlimited);
-  for (const Status& status : {check(options), check_machine(options.directory)}) {
+  for (const Status& status : {check(options), usable(options.directory)}) {
     if (!status) {
       return tl::unexpected(status.error());
     }

@@ -13,6 +13,7 @@
 
 #include "bpf/sluice.skel.h"
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/causes.h"
 
 namespace sluice::agent::dataplane {
 namespace {
@@ -146,7 +147,9 @@ Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
     }
   }
   if (const int error = sluice_bpf__load(skeleton.get()); error != 0) {
-    return fail_errno(-error, "make maps", "");
+    auto failed = fail_errno(-error, "make maps", "");
+    // The capabilities were there when the machine was looked at.
+    return failed.value().kind == ErrorKind::denied ? because(cause::kBpfRefused, failed) : failed;
   }
   for (const bpf_map* map : wanted) {
     Fd copy(fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 3));

@@ -11,14 +11,16 @@
 #include <fstream>
 
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/fd.h"
 
 namespace sluice::agent::dataplane {
 namespace {
 
-// Atomic or and compare-and-exchange in BPF programs; links for XDP are from 5.9, memory-mapped arrays from 5.5.
-constexpr int kMajor = 5;
-constexpr int kMinor = 12;
+// The oldest that Sluice is tested on. Neighbours that the kernel keeps resolved are from 5.16 (NTF_EXT_MANAGED);
+// without them ways would go stale while no agent runs. Whether an older verifier takes the programs nobody has tried.
+constexpr int kMajor = 6;
+constexpr int kMinor = 1;
 
 struct Needed {
   int number;
@@ -49,18 +51,20 @@ uint64_t effective_capabilities() {
 
 }  // namespace
 
-const char* reason(Lack lack) {
+std::string_view reason(Lack lack) {
   switch (lack) {
     case Lack::kernel_too_old:
-      return "KernelTooOld";
+      return cause::kKernelTooOld;
     case Lack::missing_capability:
-      return "MissingCapability";
+      return cause::kMissingCapability;
     case Lack::no_bpffs:
-      return "NoBpffs";
+      return cause::kNoBpffs;
+    case Lack::missing_kernel_feature:
+      return cause::kMissingKernelFeature;
     case Lack::bpf_refused:
-      return "BpfRefused";
+      return cause::kBpfRefused;
   }
-  return "";
+  return kNoCause;
 }
 
 std::vector<Finding> judge(const MachineFacts& facts) {
@@ -71,7 +75,7 @@ std::vector<Finding> judge(const MachineFacts& facts) {
   if (known && (major < kMajor || (major == kMajor && minor < kMinor))) {
     findings.push_back({Lack::kernel_too_old, facts.kernel_release,
                         "Linux " + facts.kernel_release + " is too old: Sluice needs " + std::to_string(kMajor) + "." +
-                            std::to_string(kMinor) + " or newer"});
+                            std::to_string(kMinor) + " or newer; boot this machine with a newer kernel"});
   }
   const bool sys_admin = has(facts.capabilities, CAP_SYS_ADMIN);
   for (const Needed& needed : kNeeded) {
@@ -89,7 +93,10 @@ std::vector<Finding> judge(const MachineFacts& facts) {
              "/sys/fs/bpf) and let the agent see it"});
   }
   // With a capability missing that is what to say.
-  if (findings.empty() && facts.map_error != 0) {
+  if (findings.empty() && facts.map_error == ENOSYS) {
+    findings.push_back({Lack::missing_kernel_feature, "CONFIG_BPF_SYSCALL",
+                        "this kernel has no bpf(2): it is built without CONFIG_BPF_SYSCALL"});
+  } else if (findings.empty() && facts.map_error != 0) {
     findings.push_back({Lack::bpf_refused, "bpf(2)",
                         std::string("bpf(2) refuses to make a map (") + std::strerror(facts.map_error) +
                             "): a seccomp or AppArmor profile, or kernel lockdown, may forbid it"});
@@ -110,6 +117,24 @@ std::vector<Finding> probe(const std::string& directory) {
   const Fd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, "sluice_probe", 4, 8, 1, nullptr));
   facts.map_error = map ? 0 : errno;
   return judge(facts);
+}
+
+Status usable(const std::string& directory) {
+  const auto findings = probe(directory);
+  if (findings.empty()) {
+    return {};
+  }
+  std::string text;
+  for (const Finding& finding : findings) {
+    text += (text.empty() ? "" : "; ") + finding.message;
+  }
+  ErrorKind kind = ErrorKind::denied;
+  if (findings.front().lack == Lack::kernel_too_old) {
+    kind = ErrorKind::not_supported;
+  } else if (findings.front().lack == Lack::no_bpffs) {
+    kind = ErrorKind::unavailable;
+  }
+  return because(reason(findings.front().lack), fail(kind, "open the dataplane", "", text));
 }
 
 }  // namespace sluice::agent::dataplane

@@ -11,6 +11,9 @@ struct sluice_bpf;
 
 namespace sluice::agent::dataplane {
 
+// What a refusal of the programs is called. `error`: errno of loading them.
+tl::unexpected<Error> load_refused(int error, const std::string& interface);
+
 class ProgramObject {
  public:
   static Result<ProgramObject> load(const Maps& maps, const Device& device);

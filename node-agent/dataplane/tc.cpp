@@ -15,6 +15,8 @@
 #include <memory>
 #include <vector>
 
+#include "node-agent/dataplane/causes.h"
+
 namespace sluice::agent::dataplane {
 namespace {
 
@@ -122,6 +124,21 @@ Result<bool> has_egress(uint32_t ifindex, const std::string& interface) {
   return std::any_of(found->begin(), found->end(), [](const Filter& filter) { return filter.ours(); });
 }
 
+tl::unexpected<Error> egress_refused(int error, const char* operation, const std::string& interface,
+                                     const char* feature) {
+  auto failed = fail_errno(error, operation, interface);
+  // The kernel's word for a kind of qdisc or classifier that it does not have and cannot load.
+  if (error == ENOENT || error == EOPNOTSUPP) {
+    failed.value().kind = ErrorKind::internal;
+    failed.value().reason = std::string("this kernel lacks ") + feature + " (" + failed.value().reason + ")";
+    return because(cause::kMissingKernelFeature, failed);
+  }
+  if (error == ENODEV) {
+    return because(cause::kInterfaceNotFound, failed);
+  }
+  return error == EPERM || error == EACCES ? because(cause::kBpfRefused, failed) : failed;
+}
+
 Status attach_egress(uint32_t ifindex, const std::string& interface, int program) {
   const char* operation = "attach the program on tc egress to";
   const auto found = filters(ifindex, interface, TC_H_MIN_EGRESS);
@@ -130,15 +147,16 @@ Status attach_egress(uint32_t ifindex, const std::string& interface, int program
   }
   for (const Filter& filter : *found) {
     if (filter.in_our_place() && !filter.ours()) {
-      return fail(ErrorKind::conflict, operation, interface,
-                  "another classifier, " + filter.name + ", has priority " + std::to_string(kPriority) +
-                      " and handle " + std::to_string(kHandle));
+      return because(cause::kForeignProgram,
+                     fail(ErrorKind::conflict, operation, interface,
+                          "another classifier, " + filter.name + ", has priority " + std::to_string(kPriority) +
+                              " and handle " + std::to_string(kHandle)));
     }
   }
   bpf_tc_hook hook = hook_for(ifindex, BPF_TC_EGRESS);
   const int made = bpf_tc_hook_create(&hook);
   if (made != 0 && made != -EEXIST) {
-    return fail_errno(-made, "add clsact to", interface);
+    return egress_refused(-made, "add clsact to", interface, "CONFIG_NET_SCH_INGRESS, module sch_ingress");
   }
   bpf_tc_opts options = our_place();
   options.prog_fd = program;
@@ -147,7 +165,7 @@ Status attach_egress(uint32_t ifindex, const std::string& interface, int program
     if (made == 0) {
       remove_clsact(ifindex);
     }
-    return fail_errno(-error, operation, interface);
+    return egress_refused(-error, operation, interface, "CONFIG_NET_CLS_BPF, module cls_bpf");
   }
   return {};
 }

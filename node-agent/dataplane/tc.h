@@ -12,6 +12,11 @@ namespace sluice::agent::dataplane {
 // else's classifier has our place.
 Status attach_egress(uint32_t ifindex, const std::string& interface, int program);
 
+// What a refusal to attach is called. `error`: errno; `feature`: the kernel option and module that ENOENT tells the
+// lack of.
+tl::unexpected<Error> egress_refused(int error, const char* operation, const std::string& interface,
+                                     const char* feature);
+
 // Takes ours off, and clsact with it where nothing else is on it. Fine where nothing of ours is there.
 Status detach_egress(uint32_t ifindex, const std::string& interface);
 

@@ -10,7 +10,9 @@
 #include <filesystem>
 
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/device.h"
+#include "node-agent/dataplane/program_object.h"
 #include "node-agent/dataplane/tc.h"
 #include "tests/dataplane/packet.h"
 #include "tests/dataplane/sandbox.h"
@@ -134,7 +136,7 @@ TEST_F(Attach, ADriverWithoutNativeModeIsRefusedAndGenericModeWorksWhenAskedFor)
   must("ip link add bare type ifb && ip link set bare up");
   const auto failed = dataplane_->attach({{"near", AttachMode::native}, {"bare", AttachMode::native}});
   ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().kind, ErrorKind::not_supported);
+  EXPECT_EQ(failed.error().cause, cause::kNativeModeNotSupported);
   EXPECT_EQ(failed.error().object, "bare");
   EXPECT_THAT(failed.error().reason, HasSubstr("ifb"));
   EXPECT_THAT(failed.error().reason, HasSubstr("generic mode"));
@@ -150,7 +152,7 @@ TEST_F(Attach, AnInterfaceWithoutEthernetIsRefused) {
   must("ip tuntap add bare mode tun");
   const auto failed = dataplane_->attach({{"bare", AttachMode::generic}});
   ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().kind, ErrorKind::not_supported);
+  EXPECT_EQ(failed.error().cause, cause::kNotEthernet);
   EXPECT_THAT(failed.error().reason, HasSubstr("Ethernet"));
   must("ip tuntap del bare mode tun");
 }
@@ -282,6 +284,22 @@ TEST_F(Attach, AClassifierThatSomebodyHasRemovedComesBack) {
 }
 
 class Purge : public Attach {};
+
+// What cannot be brought about on a machine that has it all: the kernel's word for it, and what it is called.
+TEST(Refusals, FollowTheCauseAndNotTheErrnoAlone) {
+  const auto clsact = egress_refused(ENOENT, "add clsact to", "eth0", "CONFIG_NET_SCH_INGRESS").value();
+  EXPECT_EQ(clsact.cause, cause::kMissingKernelFeature);
+  EXPECT_EQ(clsact.message(),
+            "add clsact to eth0: this kernel lacks CONFIG_NET_SCH_INGRESS (No such file or directory)");
+  EXPECT_EQ(egress_refused(ENODEV, "add clsact to", "eth0", "").value().cause, cause::kInterfaceNotFound);
+  EXPECT_EQ(egress_refused(EPERM, "add clsact to", "eth0", "").value().cause, cause::kBpfRefused);
+  EXPECT_EQ(egress_refused(ENOMEM, "add clsact to", "eth0", "").value().cause, kNoCause);
+  for (const int error : {EACCES, EINVAL, E2BIG}) {
+    EXPECT_EQ(load_refused(error, "eth0").value().cause, cause::kProgramRefused) << error;
+  }
+  EXPECT_EQ(load_refused(EPERM, "eth0").value().cause, cause::kBpfRefused);
+  EXPECT_EQ(load_refused(ENOMEM, "eth0").value().cause, kNoCause);
+}
 
 TEST_F(Purge, LeavesNothing) {
   ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}, {"far", AttachMode::generic}}));

@@ -11,6 +11,7 @@
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "tests/netns/traffic.h"
 
@@ -26,10 +27,11 @@ std::vector<std::string> arguments_of(const Lab& lab) {
 
 }  // namespace
 
-AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra) : lab_(lab) {
+AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under) : lab_(lab) {
   static std::atomic<int> count{0};
   log_file_ = lab.file("agent-" + std::to_string(++count) + ".log");
-  std::vector<std::string> arguments = arguments_of(lab);
+  std::vector<std::string> arguments = std::move(under);
+  for (std::string& argument : arguments_of(lab)) arguments.push_back(std::move(argument));
   arguments.insert(arguments.end(), extra.begin(), extra.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -42,7 +44,7 @@ AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra) : lab
   dup2(log, STDOUT_FILENO);
   dup2(log, STDERR_FILENO);
   enter(ns);
-  execv(argv[0], argv.data());
+  execvp(argv[0], argv.data());
   _exit(127);
 }
 

@@ -14,7 +14,8 @@ namespace sluice::lab {
 class AgentProcess {
  public:
   // `extra` comes after the lab's own --state, --bpffs and --metrics-listen.
-  AgentProcess(const Lab& lab, std::vector<std::string> extra);
+  // `under`: a command that runs it, "setpriv --bounding-set -net_admin" by words.
+  AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under = {});
   AgentProcess(const AgentProcess&) = delete;
   AgentProcess& operator=(const AgentProcess&) = delete;
   ~AgentProcess();  // kill -9, where it still runs

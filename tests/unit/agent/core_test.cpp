@@ -45,7 +45,7 @@ TEST_F(CoreTest, WithoutAnyStateNothingIsOpenedOrAttached) {
 }
 
 TEST_F(CoreTest, MachineThatCannotForwardIsToldBeforeThereIsAnyState) {
-  kernel_.refuse_open = Error{ErrorKind::not_supported, "use", "this kernel", "5.4 is older than 6.1"};
+  kernel_.refuse_open = because("KernelTooOld", fail(ErrorKind::not_supported, "use", "this kernel", "5.4")).value();
   Core core = make();
   core.set_watcher(&watcher_);
   ASSERT_TRUE(core.load());
@@ -168,7 +168,7 @@ TEST_F(CoreTest, BackendWithoutAWayIsAFailureOfItsServiceUntilThereIsOne) {
 }
 
 TEST_F(CoreTest, DataplaneThatCannotBeLoadedIsACondition) {
-  kernel_.refuse_open = Error{ErrorKind::denied, "load program", "", "CAP_BPF lacks"};
+  kernel_.refuse_open = because("MissingCapability", fail(ErrorKind::denied, "load program", "", "CAP_BPF")).value();
   Core core = make();
   core.set_watcher(&watcher_);
   core.apply(small_state(1, 1));
@@ -182,9 +182,35 @@ TEST_F(CoreTest, DataplaneThatCannotBeLoadedIsACondition) {
   EXPECT_THAT(core.facts().failures, IsEmpty());
 }
 
+TEST_F(CoreTest, ReasonIsTheCauseThatWasFoundWhateverTheErrno) {
+  for (const char* cause : {"NoBpffs", "BpfRefused", "MissingKernelFeature", "MissingCapability"}) {
+    kernel_.refuse_open = because(cause, fail(ErrorKind::denied, "open the dataplane", "", "why")).value();
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+    EXPECT_EQ(condition(core, "Ready").reason, cause);
+  }
+  kernel_.refuse_open.reset();
+  for (const char* cause : {"ProgramRefused", "MissingKernelFeature", "NotEthernet"}) {
+    kernel_.refuse_attach = [cause](const auto&) {
+      return because(cause, fail_errno(EACCES, "attach", "eth0")).value();
+    };
+    Core core = make({}, config::InterfaceMode::automatic);
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+    EXPECT_EQ(condition(core, "Ready").reason, cause);
+  }
+  kernel_.refuse_open = fail_errno(ENOMEM, "make maps", "").value();
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  EXPECT_EQ(condition(core, "Ready").reason, "DataplaneFailed");
+}
+
 TEST_F(CoreTest, InterfaceThatRefusesIsAConditionAndTriedAgain) {
   kernel_.refuse_attach = [](const auto&) {
-    return Error{ErrorKind::exists, "attach XDP program to", "eth0", "another XDP program is there"};
+    return because("ForeignProgram", fail(ErrorKind::exists, "attach XDP program to", "eth0", "another is there"))
+        .value();
   };
   Core core = make();
   core.set_watcher(&watcher_);
@@ -199,7 +225,8 @@ TEST_F(CoreTest, InterfaceThatRefusesIsAConditionAndTriedAgain) {
 TEST_F(CoreTest, AutomaticModeFallsBackWithACondition) {
   kernel_.refuse_attach = [](const std::vector<dataplane::InterfaceRequest>& requests) -> std::optional<Error> {
     if (requests.at(0).mode == dataplane::AttachMode::generic) return std::nullopt;
-    return Error{ErrorKind::not_supported, "attach XDP program to", "eth0", "driver has no native XDP"};
+    return because("NativeModeNotSupported", fail(ErrorKind::not_supported, "attach to", "eth0", "no native XDP"))
+        .value();
   };
   Core native = make();
   native.set_watcher(&watcher_);

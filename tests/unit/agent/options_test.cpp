@@ -118,13 +118,14 @@ TEST_F(Interfaces, OwnModeBeforeTheGeneralOne) {
 
 TEST_F(Interfaces, OnlyAutomaticOnesFallBackAndOnlyForWantOfNativeMode) {
   const auto chosen = choose_interfaces({{"eth0", InterfaceMode::automatic}, {"eth1"}}, InterfaceMode::native, view_);
-  const Error refused{ErrorKind::not_supported, "attach XDP program to", "eth0", "no native XDP"};
+  const Error refused =
+      because("NativeModeNotSupported", fail(ErrorKind::not_supported, "attach to", "eth0", "no")).value();
   const auto next = fall_back(chosen, refused);
   ASSERT_TRUE(next);
   EXPECT_EQ(next->requests[0].mode, dataplane::AttachMode::generic);
   EXPECT_EQ(next->requests[1].mode, dataplane::AttachMode::native);
   EXPECT_FALSE(fall_back(*next, refused)) << "tried already";
-  EXPECT_FALSE(fall_back(chosen, {ErrorKind::exists, "", "eth0", ""}));
+  EXPECT_FALSE(fall_back(chosen, because("NotEthernet", fail(ErrorKind::not_supported, "", "eth0", "")).value()));
 }
 
 }  // namespace
