@@ -11,15 +11,25 @@ namespace sluice::agent::nexthop {
 namespace {
 
 bool is_tunnel(const Link& link) {
-  static constexpr std::array<std::string_view, 10> kTunnels = {"vxlan", "geneve", "ipip", "gre",  "gretap",
-                                                                "sit",   "tun",    "vti",  "xfrm", "wireguard"};
+  static constexpr std::array<std::string_view, 9> kTunnels = {"vxlan", "geneve", "ipip", "gre",      "gretap",
+                                                               "sit",   "vti",    "xfrm", "wireguard"};
   return std::ranges::find(kTunnels, link.kind) != kTunnels.end();
 }
 
-std::string not_attached(const Link& link) {
+// Why backends behind a device cannot be reached; empty: they can. Attached or not, what is sent into a tunnel is lost:
+// its neighbours' addresses may be known, but no frame redirected to it is encapsulated.
+std::string obstacle(const Link& link, bool usable) {
   if (is_tunnel(link) || !link.ethernet) {
     return fmt::format("reached through {} ({}): Sluice cannot send through tunnels yet, it needs routed backends",
                        link.name, link.kind.empty() ? "no Ethernet device" : link.kind);
+  }
+  if (usable) return {};
+  if (link.kind == "veth") {  // Cilium's cilium_host, as an example: the way on is not the routing table's
+    return fmt::format(
+        "reached through {} (veth), where Sluice is not attached: add it to interfaces, unless it is a pod network's "
+        "own "
+        "device, behind which Sluice reaches no pods yet",
+        link.name);
   }
   return fmt::format("reached through {}, where Sluice is not attached: add it to interfaces", link.name);
 }
@@ -67,8 +77,8 @@ Ways find_ways(const Targets& targets, const std::map<net::IpAddress, Route>& ro
       ways.unresolved[address] = fmt::format("reached through device {}, which is gone", route->ifindex);
       continue;
     }
-    if (!usable.contains(route->ifindex)) {
-      ways.unresolved[address] = not_attached(link->second);
+    if (std::string why = obstacle(link->second, usable.contains(route->ifindex)); !why.empty()) {
+      ways.unresolved[address] = std::move(why);
       continue;
     }
     const NeighbourKey key = neighbour_of(*route, address);

@@ -21,6 +21,8 @@ class WaysTest : public testing::Test {
     view_.links[3] = {3, "docker0", "bridge", {2, 0, 0, 0, 0, 3}, true, true};
     view_.links[4] = {4, "flannel.1", "vxlan", {2, 0, 0, 0, 0, 4}, true, true};
     view_.links[5] = {5, "wg0", "wireguard", {}, true, false};
+    view_.links[6] = {6, "cilium_host", "veth", {2, 0, 0, 0, 0, 6}, true, true};
+    view_.links[7] = {7, "tap0", "tun", {2, 0, 0, 0, 0, 7}, true, true};
   }
   static Route via(uint32_t ifindex, std::optional<net::IpAddress> gateway = {}) {
     return {Route::Kind::unicast, ifindex, gateway, ip("10.0.0.1"), ""};
@@ -74,6 +76,26 @@ TEST_F(WaysTest, TunnelsAreNoInterfacesToAdd) {
   EXPECT_THAT(why("10.0.0.2"), HasSubstr("reached through flannel.1 (vxlan): Sluice cannot send through tunnels yet"));
   routes_[ip("10.0.0.2")] = via(5);
   EXPECT_THAT(why("10.0.0.2"), HasSubstr("wg0 (wireguard)"));
+}
+
+TEST_F(WaysTest, TunnelToWhichSomebodyAttachesUsIsNoWayEither) {
+  usable_.insert(4);
+  routes_[ip("10.0.0.2")] = via(4);
+  neighbours_[{4, ip("10.0.0.2")}] = {kMac, false};
+  EXPECT_THAT(why("10.0.0.2"), HasSubstr("cannot send through tunnels"));
+}
+
+TEST_F(WaysTest, TapDevicesAreNoTunnels) {
+  usable_.insert(7);
+  routes_[ip("10.0.0.2")] = via(7);
+  neighbours_[{7, ip("10.0.0.2")}] = {kMac, false};
+  EXPECT_EQ(find().next_hops.at(ip("10.0.0.2")).ifindex, 7U);
+}
+
+TEST_F(WaysTest, DeviceOfAPodNetworkIsNotRecommended) {
+  routes_[ip("10.0.0.2")] = via(6);
+  EXPECT_THAT(why("10.0.0.2"),
+              HasSubstr("cilium_host (veth), where Sluice is not attached: add it to interfaces, unless"));
 }
 
 TEST_F(WaysTest, WithoutARouteTheKernelsReasonIsTold) {
