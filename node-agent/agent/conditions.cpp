@@ -18,7 +18,7 @@ std::string reason_of(const Error& error, const char* otherwise) {
 }  // namespace
 
 health::Condition ready_condition(const Troubles& troubles, const std::vector<dataplane::AttachedInterface>& attached,
-                                  bool has_state) {
+                                  Stage stage) {
   std::string reason;
   std::vector<std::string> messages;
   const auto add = [&](std::string why, std::string message) {
@@ -26,11 +26,16 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
     messages.push_back(std::move(message));
   };
   if (troubles.open) add(reason_of(*troubles.open, "DataplaneFailed"), troubles.open->message());
-  if (has_state) {
+  if (stage != Stage::no_state) {
     for (const std::string& missing : troubles.missing) add("InterfaceNotFound", missing);
     if (troubles.attach) add(reason_of(*troubles.attach, "AttachFailed"), troubles.attach->message());
   }
+  if (reason.empty() && stage == Stage::programmed && attached.empty()) {
+    add("AttachFailed", "Sluice is attached to no interface: somebody has taken its programs off");
+  }
   if (!reason.empty()) return {"Ready", false, reason, fmt::format("{}", fmt::join(messages, "; "))};
+  // Nothing is in the way, so no address has to move.
+  if (stage == Stage::held) return {"Ready", true, "Starting", "bringing the state that is held into the maps"};
   // It forwards; only a restart without the operator would begin with an older state.
   if (troubles.state_file) return {"Ready", true, "StateNotSaved", troubles.state_file->message()};
 
@@ -43,7 +48,7 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
             fmt::format("forwarding, by generic XDP on {}: slower than native mode, possibly than no XDP at all",
                         fmt::join(generic, ", "))};
   }
-  return {"Ready", true, "Ready", has_state ? "forwarding" : "waiting for a first desired state"};
+  return {"Ready", true, "Ready", stage == Stage::programmed ? "forwarding" : "waiting for a first desired state"};
 }
 
 health::Condition programmed_condition(bool has_state, const std::vector<dataplane::ServiceFailure>& failures) {
@@ -76,9 +81,10 @@ std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& st
   return failures;
 }
 
-std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& why) {
+std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& ready) {
+  const std::string reason = ready.status ? "Programming" : ready.reason;
   std::vector<dataplane::ServiceFailure> failures;
-  for (const auto& [id, service] : state.services) failures.push_back({id, why.reason, why.message});
+  for (const auto& [id, service] : state.services) failures.push_back({id, reason, ready.message});
   return failures;
 }
 

@@ -1,6 +1,7 @@
 // From what went wrong to the conditions and failures that people and the operator read. Pure.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -20,9 +21,12 @@ struct Troubles {
   std::optional<Error> state_file;   // what is remembered could not be saved
 };
 
+// How far a desired state has come: there is none, it is held, it was brought to the maps by this process.
+enum class Stage : uint8_t { no_state, held, programmed };
+
 // Ready: the agent can do its work. One reason, the first in the order above; every trouble in the message.
 health::Condition ready_condition(const Troubles& troubles, const std::vector<dataplane::AttachedInterface>& attached,
-                                  bool has_state);
+                                  Stage stage);
 
 // Programmed: every service of the state stands in the maps, as read back.
 health::Condition programmed_condition(bool has_state, const std::vector<dataplane::ServiceFailure>& failures);
@@ -31,8 +35,9 @@ health::Condition programmed_condition(bool has_state, const std::vector<datapla
 std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
                                                    const std::map<net::IpAddress, std::string>& unresolved);
 
-// A failure for every service, for the same reason.
-std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& why);
+// A failure for every service of a state that is not programmed, or where nothing is attached: what Ready says stands
+// in the way, or, where nothing does, that it is under way.
+std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& ready);
 
 // `first` and then those of `second` whose service has none yet; ascending by service.
 std::vector<dataplane::ServiceFailure> merge(std::vector<dataplane::ServiceFailure> first,

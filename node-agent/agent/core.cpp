@@ -41,6 +41,7 @@ void Core::set_watcher(nexthop::NetworkWatcher* watcher) {
 
 Status Core::load() {
   auto memory = file_.load();
+  memory_lost_ = !memory;
   if (!memory) return tl::unexpected(memory.error());
   memory_ = std::move(*memory);
   if (memory_.state) digest_ = state::digest(*memory_.state);
@@ -199,11 +200,19 @@ std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& 
   return out;
 }
 
+// False: somebody has taken a link off, or its device is gone.
+bool Core::still_attached(const ChosenInterfaces& chosen) const {
+  const auto attached = dataplane_->attached();
+  return std::ranges::all_of(chosen.requests, [&](const dataplane::InterfaceRequest& request) {
+    return std::ranges::find(attached, request.name, &dataplane::AttachedInterface::name) != attached.end();
+  });
+}
+
 void Core::attach_if_changed() {
   const ChosenInterfaces chosen = choose();
   troubles_.missing = chosen.missing;
   // With none left there is nothing to attach to: what is attached stays until its device goes.
-  if (chosen.requests.empty() || described(chosen) == attached_as_) return;
+  if (chosen.requests.empty() || (described(chosen) == attached_as_ && still_attached(chosen))) return;
   if (auto attached = attach(chosen); !attached) spdlog::error("{}", attached.error().message());
 }
 
@@ -326,10 +335,13 @@ void Core::retry() {
   if (!memory_.state) return;
   if (!dataplane_ || !programmed_) {
     program();
-  } else if (troubles_.attach) {
-    if (attach(choose())) announce();
-    refresh_facts();
+    return;
   }
+  const ChosenInterfaces chosen = choose();
+  if (chosen.requests.empty() || (!troubles_.attach && still_attached(chosen))) return;
+  if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
+  if (attach(chosen)) announce();
+  refresh_facts();
 }
 
 void Core::release_neighbours() {
@@ -379,7 +391,8 @@ void Core::refresh_facts() {
   const auto failures_before = facts_.failures;
   facts_.has_state = memory_.state.has_value();
   facts_.interfaces = dataplane_ ? dataplane_->attached() : std::vector<dataplane::AttachedInterface>{};
-  const auto ready = ready_condition(troubles_, facts_.interfaces, facts_.has_state);
+  const Stage stage = !facts_.has_state ? Stage::no_state : programmed_ ? Stage::programmed : Stage::held;
+  const auto ready = ready_condition(troubles_, facts_.interfaces, stage);
   facts_.failures.clear();
   facts_.unresolved = network_.ways.unresolved;
   facts_.epoch = memory_.state ? memory_.state->epoch : 0;

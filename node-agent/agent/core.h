@@ -73,6 +73,8 @@ class Core {
   Status purge();
 
   [[nodiscard]] const std::optional<state::DesiredState>& state() const { return memory_.state; }
+  // Whether there was something to remember that could not be understood: what stands in the kernel may be in use.
+  [[nodiscard]] bool memory_lost() const { return memory_lost_; }
   [[nodiscard]] state::Epoch epoch_of(const std::string& cluster_id) const;
   // Whether the state is known to hold: somebody has said so since this process started, or this node never stopped
   // answering for what the state gives it. Until then only what it never stopped answering for is announced.
@@ -86,6 +88,7 @@ class Core {
   void learn_what_is_answered();
   void program();
   void attach_if_changed();
+  [[nodiscard]] bool still_attached(const ChosenInterfaces& chosen) const;
   Status attach(const ChosenInterfaces& chosen);
   bool open();
   void take_network(std::chrono::milliseconds patience);
@@ -116,6 +119,7 @@ class Core {
   std::unique_ptr<dataplane::Dataplane> dataplane_;
   Memory memory_;
   state::Digest digest_;
+  bool memory_lost_ = false;
   bool confirmed_ = false;
   std::set<net::IpAddress> answered_;  // while not confirmed: the addresses that were still answered for at the start
   bool programmed_ = false;            // by this process

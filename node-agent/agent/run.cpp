@@ -70,7 +70,8 @@ class Agent {
   Agent(const Options& options, Kernel kernel)
       : options_(options),
         core_(core_options(options), StateFile(options.state_file), std::move(kernel)),
-        metrics_(version(), git_revision()),
+        metrics_(version(), git_revision(),
+                 options.config.empty() ? health::Metrics::Mode::cluster : health::Metrics::Mode::standalone),
         exposition_(loop_, core_, metrics_),
         cluster_(loop_, core_, metrics_, options.node_name, static_cast<uint64_t>(std::time(nullptr))),
         standalone_({options.config, options.node_name, options.interfaces}, loop_, core_, metrics_) {}

@@ -41,7 +41,7 @@ Status Standalone::begin() {
           ErrorKind::conflict, "start", "standalone mode",
           fmt::format("this machine holds the state of cluster {}: run sluice-agent --purge first", held->cluster_id));
     }
-    const bool first = !held;
+    const bool first = !held && !core_.memory_lost();
     auto taken = take(text_);
     if (!taken) return taken;
     if (auto trouble = first_trouble(core_.troubles())) {

@@ -17,6 +17,7 @@ namespace sluice::agent {
 namespace {
 
 constexpr int kVersion = 1;
+constexpr const char* kAside = ".unreadable";
 
 Status write_whole(int fd, const std::string& text, const std::string& path) {
   size_t written = 0;
@@ -91,14 +92,14 @@ Status StateFile::save(const Memory& memory) const {
 }
 
 Status StateFile::remove() const {
-  for (const std::string& path : {path_, path_ + ".new"}) {
+  for (const std::string& path : {path_, path_ + ".new", path_ + kAside}) {
     if (unlink(path.c_str()) < 0 && errno != ENOENT) return fail_errno(errno, "remove", path);
   }
   return {};
 }
 
 Result<std::string> StateFile::set_aside() const {
-  const std::string aside = path_ + ".unreadable";
+  const std::string aside = path_ + kAside;
   if (rename(path_.c_str(), aside.c_str()) < 0) return fail_errno(errno, "rename", path_);
   return aside;
 }

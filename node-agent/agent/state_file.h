@@ -24,6 +24,7 @@ class StateFile {
   [[nodiscard]] Result<Memory> load() const;
   // Either the old content or the new is on disk, whatever happens. Mode 0600: it holds the flow hash key.
   [[nodiscard]] Status save(const Memory& memory) const;
+  // Also what was set aside.
   [[nodiscard]] Status remove() const;
   // Out of the way, for a person to look at; its new path.
   [[nodiscard]] Result<std::string> set_aside() const;

@@ -134,25 +134,32 @@ struct Metrics::Events {
           .Register(*registry)
           .Add({}, prometheus::Histogram::BucketBoundaries{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
                                                            2.5, 5, 10});
-  prometheus::Family<prometheus::Counter>& reloads = prometheus::BuildCounter()
-                                                         .Name("sluice_agent_config_reloads_total")
-                                                         .Help("Readings of the standalone file, by result.")
-                                                         .Register(*registry);
-  prometheus::Counter& good_reloads = reloads.Add({{"result", "accepted"}});
-  prometheus::Counter& bad_reloads = reloads.Add({{"result", "refused"}});
+};
+
+struct Metrics::Reloads {
+  explicit Reloads(prometheus::Registry& in) : registry(in) {}
+  prometheus::Registry& registry;
+  prometheus::Family<prometheus::Counter>& readings = prometheus::BuildCounter()
+                                                          .Name("sluice_agent_config_reloads_total")
+                                                          .Help("Readings of the standalone file, by result.")
+                                                          .Register(registry);
+  prometheus::Counter& good_reloads = readings.Add({{"result", "accepted"}});
+  prometheus::Counter& bad_reloads = readings.Add({{"result", "refused"}});
   prometheus::Gauge& last_good = prometheus::BuildGauge()
                                      .Name("sluice_agent_config_last_reload_successful")
                                      .Help("1 when the standalone file as it is now is in force.")
-                                     .Register(*registry)
+                                     .Register(registry)
                                      .Add({});
   prometheus::Gauge& last_good_time = prometheus::BuildGauge()
                                           .Name("sluice_agent_config_last_reload_success_timestamp_seconds")
                                           .Help("When the standalone file was last taken over, since 1970.")
-                                          .Register(*registry)
+                                          .Register(registry)
                                           .Add({});
 };
 
-Metrics::Metrics(const std::string& version, const std::string& git_revision) : events_(std::make_unique<Events>()) {
+Metrics::Metrics(const std::string& version, const std::string& git_revision, Mode mode)
+    : events_(std::make_unique<Events>()),
+      reloads_(mode == Mode::standalone ? std::make_unique<Reloads>(*events_->registry) : nullptr) {
   prometheus::BuildGauge()
       .Name("sluice_agent_build_info")
       .Help("Version and git revision of this binary.")
@@ -169,9 +176,10 @@ void Metrics::pushed(std::chrono::duration<double> took, bool accepted) {
 }
 
 void Metrics::reloaded(bool accepted, std::chrono::system_clock::time_point now) {
-  (accepted ? events_->good_reloads : events_->bad_reloads).Increment();
-  events_->last_good.Set(accepted ? 1 : 0);
-  if (accepted) events_->last_good_time.Set(std::chrono::duration<double>(now.time_since_epoch()).count());
+  if (!reloads_) return;
+  (accepted ? reloads_->good_reloads : reloads_->bad_reloads).Increment();
+  reloads_->last_good.Set(accepted ? 1 : 0);
+  if (accepted) reloads_->last_good_time.Set(std::chrono::duration<double>(now.time_since_epoch()).count());
 }
 
 std::string Metrics::render(const Facts& facts, const dataplane::Counters& counters) const {

@@ -91,6 +91,7 @@ TEST_F(Cluster, WithoutAnyStateTheNodeStaysClean) {
   ASSERT_TRUE(agent->wait_ready(200, "waiting for a first desired state"));
   EXPECT_THAT(lab_.in("lb", "ip link show dev eth0").output, Not(HasSubstr("xdp")));
   EXPECT_FALSE(std::filesystem::exists(lab_.bpffs()));
+  EXPECT_THAT(agent->metrics(), Not(HasSubstr("sluice_agent_config_"))) << "there is no file to speak of";
   EXPECT_EQ(agent->terminate(), 0);
   EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json")));
 }

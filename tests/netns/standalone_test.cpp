@@ -144,6 +144,26 @@ TEST_F(Standalone, TerminationLeavesForwardingOnAndPurgeLeavesNothing) {
   EXPECT_EQ(purge(lab_).exit_code, 0) << "a second purge has nothing to do";
 }
 
+TEST_F(Standalone, PurgeTakesAlsoTheStateFileThatCouldNotBeUnderstood) {
+  std::ofstream(lab_.file("state.json")) << "{";
+  {
+    const auto agent = started(file_text(backend(1)));
+    EXPECT_THAT(agent->log(), HasSubstr("it is kept as " + lab_.file("state.json.unreadable")));
+  }
+  EXPECT_EQ(purge(lab_).exit_code, 0);
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json.unreadable")));
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json")));
+}
+
+TEST_F(Standalone, ProgramsThatSomebodyTakesOffArePutBack) {
+  const auto agent = started(file_text(backend(1)));
+  ASSERT_EQ(ask(5).at("b1"), 5);
+  ASSERT_EQ(lab_.in("lb", "sh -c 'bpftool link detach pinned " + lab_.bpffs() + "/v*/links/xdp-eth0'").exit_code, 0);
+  ASSERT_TRUE(agent->wait_log("somebody has taken the programs off: attaching again"));
+  EXPECT_TRUE(agent->wait_ready(200, "forwarding"));
+  EXPECT_EQ(ask(5).at("b1"), 5);
+}
+
 TEST_F(Standalone, BrokenFileChangesNothingAndIsReportedWithItsPlace) {
   const auto agent = started(file_text(backend(1) + "," + backend(2)));
   auto busy = load({.connections = 20});
@@ -156,6 +176,9 @@ TEST_F(Standalone, BrokenFileChangesNothingAndIsReportedWithItsPlace) {
   EXPECT_EQ(agent->metric("sluice_agent_config_last_reload_successful"), 0);
   EXPECT_EQ(agent->metric("sluice_agent_programmed_revision"), 1);
   ASSERT_TRUE(busy->run(200));
+  write("apiVersion: sluice.io/v1alpha1\nkind: StandaloneConfig\nloadBalancers: [\n");
+  EXPECT_TRUE(agent->wait_log("lb.yaml:4:1: not YAML"));
+  EXPECT_EQ(agent->metric("sluice_agent_programmed_revision"), 1);
   write(file_text(backend(1)));
   ASSERT_TRUE(agent->wait_log("programmed revision 2"));
   EXPECT_TRUE(eventually([&] { return agent->metric("sluice_agent_config_last_reload_successful") == 1; }));

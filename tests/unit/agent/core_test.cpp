@@ -311,6 +311,48 @@ TEST_F(CoreTest, MapsThatDifferAreTakenOverAnew) {
   EXPECT_TRUE(condition(core, "Programmed").status);
 }
 
+TEST_F(CoreTest, StateThatIsHeldAndNotYetInTheMapsIsNoFailureCalledReady) {
+  {
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+  }
+  Core core = make();
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.on_network();  // before restore()
+  ASSERT_EQ(core.facts().failures.size(), 1U);
+  EXPECT_EQ(core.facts().failures[0].reason, "Programming");
+  EXPECT_EQ(condition(core, "Programmed").reason, "Programming");
+  EXPECT_EQ(condition(core, "Ready").reason, "Starting");
+  EXPECT_TRUE(condition(core, "Ready").status) << "nothing is in the way: no address has to move";
+  EXPECT_FALSE(core.facts().ready);
+  core.restore();
+  EXPECT_EQ(condition(core, "Ready").message, "forwarding");
+  EXPECT_THAT(core.facts().failures, IsEmpty());
+}
+
+TEST_F(CoreTest, LinkThatSomebodyTakesOffIsToldAndPutBack) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  kernel_.attached.clear();
+  core.on_network();
+  EXPECT_EQ(kernel_.calls.back(), "attach") << "a change in the network is a reason to look";
+  EXPECT_EQ(kernel_.attached.size(), 1U);
+  kernel_.attached.clear();
+  kernel_.refuse_attach = [](const auto&) { return fail_errno(ENOMEM, "attach to", "eth0").value(); };
+  core.retry();
+  EXPECT_FALSE(condition(core, "Ready").status);
+  EXPECT_EQ(condition(core, "Ready").reason, "AttachFailed");
+  ASSERT_EQ(core.facts().failures.size(), 1U);
+  EXPECT_EQ(core.facts().failures[0].reason, "AttachFailed");
+  kernel_.refuse_attach = nullptr;
+  core.retry();
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_EQ(kernel_.attached.size(), 1U);
+}
+
 TEST_F(CoreTest, PurgeForgetsAllButTheEpochs) {
   Core core = make();
   core.set_watcher(&watcher_);

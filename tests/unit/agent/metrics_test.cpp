@@ -14,7 +14,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 TEST(Metrics, CountersOfReasonsServicesAndBackends) {
-  const Metrics metrics("1.2.3", "abc");
+  const Metrics metrics("1.2.3", "abc", Metrics::Mode::cluster);
   Facts facts;
   facts.revision = 7;
   facts.unresolved[ip("10.0.0.9")] = "no route";
@@ -37,8 +37,9 @@ TEST(Metrics, CountersOfReasonsServicesAndBackends) {
 }
 
 TEST(Metrics, PushesAndReloadsAreThereFromTheStart) {
-  Metrics metrics("1", "a");
+  Metrics metrics("1", "a", Metrics::Mode::standalone);
   EXPECT_THAT(metrics.render({}, {}), HasSubstr("sluice_agent_pushes_total{result=\"refused\"} 0"));
+  EXPECT_THAT(metrics.render({}, {}), HasSubstr("sluice_agent_config_reloads_total{result=\"refused\"} 0"));
   metrics.pushed(std::chrono::milliseconds(3), true);
   metrics.pushed(std::chrono::milliseconds(3), false);
   metrics.reloaded(false, {});
@@ -47,6 +48,13 @@ TEST(Metrics, PushesAndReloadsAreThereFromTheStart) {
   EXPECT_THAT(page, HasSubstr("sluice_agent_pushes_total{result=\"refused\"} 1"));
   EXPECT_THAT(page, HasSubstr("sluice_agent_config_reloads_total{result=\"refused\"} 1"));
   EXPECT_THAT(page, HasSubstr("sluice_agent_config_last_reload_successful 0"));
+}
+
+TEST(Metrics, WithoutAFileNothingIsSaidOfOne) {
+  Metrics metrics("1", "a", Metrics::Mode::cluster);
+  EXPECT_THAT(metrics.render({}, {}), Not(HasSubstr("sluice_agent_config_")));
+  metrics.reloaded(true, {});
+  EXPECT_THAT(metrics.render({}, {}), Not(HasSubstr("sluice_agent_config_")));
 }
 
 TEST(Probes, StuckIsNotHealthy) {

@@ -60,7 +60,7 @@ class PushTest : public testing::Test {
   TestCertificates certificates_;
   FakeKernel kernel_;
   FakeWatcher watcher_;
-  health::Metrics metrics_{"0", "test"};
+  health::Metrics metrics_{"0", "test", health::Metrics::Mode::cluster};
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<Cluster> cluster_;

@@ -56,6 +56,17 @@ TEST(StateFile, WhatCannotBeUnderstoodIsToldAndCanBeSetAside) {
   EXPECT_TRUE(file.load());
 }
 
+TEST(StateFile, WhatWasSetAsideGoesWithTheRest) {
+  const TemporaryDirectory directory;
+  const StateFile file(directory.file("state.json"));
+  std::ofstream(file.path()) << "{";
+  const auto aside = file.set_aside();
+  ASSERT_TRUE(aside);
+  ASSERT_TRUE(file.save({}));
+  ASSERT_TRUE(file.remove());
+  EXPECT_TRUE(std::filesystem::is_empty(std::filesystem::path(*aside).parent_path()));
+}
+
 TEST(StateFile, KeepsTheOldContentWhereItCannotWrite) {
   const TemporaryDirectory directory;
   const StateFile file(directory.file("state.json"));
