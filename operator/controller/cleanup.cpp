@@ -16,6 +16,7 @@
 #include "operator/kube/lease_rules.h"
 #include "operator/kube/time_text.h"
 #include "operator/planner/values.h"
+#include "operator/status/uninstalled.h"
 
 namespace sluice::controller {
 
@@ -69,6 +70,8 @@ class Cleanup {
       auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
       return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
     });
+    clean_statuses(kube::kLoadBalancers, status::uninstalled_load_balancer);
+    clean_statuses(kube::kAddressPools, status::uninstalled_pool);
     if (failures_ > 0) {
       return fail(ErrorKind::unavailable, "clean up", {}, std::to_string(failures_) + " things are left; see above");
     }
@@ -165,6 +168,33 @@ class Cleanup {
       if (auto cleaned = clean(object); !cleaned) {
         trouble(cleaned.error().message());
       }
+    }
+  }
+
+  // All are listed again where somebody else was quicker: reading one alone would need a right of its own.
+  void clean_statuses(const kube::Resource& resource,
+                      json (*patch_for)(const json& object, std::chrono::system_clock::time_point wall)) {
+    auto cleaned = persist([&]() -> Status {
+      const auto list = api_.consistent_list(resource);
+      if (!list) {
+        return list.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(list.error()));
+      }
+      Status outcome;
+      for (const auto& object : list->items) {
+        const json patch = patch_for(*object, std::chrono::system_clock::now());
+        if (patch.is_null()) {
+          continue;
+        }
+        auto done = drop_value(api_.patch(resource, kube::key_of(*object), kube::PatchType::merge, patch, "status"));
+        if (!done && done.error().kind != ErrorKind::not_found &&
+            (outcome || done.error().kind == ErrorKind::conflict)) {
+          outcome = std::move(done);  // the others are cleaned all the same
+        }
+      }
+      return outcome;
+    });
+    if (!cleaned) {
+      trouble(cleaned.error().message());
     }
   }
 

@@ -126,7 +126,9 @@ void add_api(const Figures& figures, Families& families) {
 std::string expose(const Figures& figures) {
   Families families;
   add_own(figures, families);
-  add_agents(figures, families);
+  if (figures.leading) {  // a follower has no sessions, and an alert on that would be false
+    add_agents(figures, families);
+  }
   add_api(figures, families);
   return prometheus::TextSerializer().Serialize(families);
 }

@@ -19,7 +19,7 @@ struct Figures {
   size_t addresses = 0;  // announced
   uint64_t rounds = 0;
   double round_seconds = 0;
-  publish::Progress agents;
+  publish::Progress agents;  // not shown unless leading
   std::map<std::string, kube::Reflector::Stats> watches;
   std::map<std::string, Writer::Outcomes> writes;
   kube::EventRecorder::Stats events;

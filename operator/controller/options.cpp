@@ -32,7 +32,8 @@ std::string unique(const std::string& base) {
 
 void add_options(CLI::App& app, Options& options, std::string& static_backends) {
   app.add_option("--kubeconfig", options.kubeconfig,
-                 "File to reach the API server with; default: the pod's service account, then $KUBECONFIG")
+                 "File to reach the API server with; default: $KUBECONFIG, then the pod's service account, then "
+                 "~/.kube/config")
       ->envname("SLUICE_KUBECONFIG");
   app.add_option("--namespace", options.ns,
                  "Namespace of the Lease and the Secrets [$POD_NAMESPACE, else sluice-system]")

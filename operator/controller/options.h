@@ -11,7 +11,7 @@ namespace sluice::controller {
 enum class EndpointsSource { endpoint_slices, endpoints };
 
 struct Options {
-  std::string kubeconfig;  // empty: in the cluster, or the usual places
+  std::string kubeconfig;  // empty: $KUBECONFIG, the service account, ~/.kube/config
   std::string ns;          // where Lease and Secrets are
   std::string identity;    // unique per process
   std::string load_balancer_class = "sluice.io/xdp";

@@ -278,7 +278,6 @@ class Allocator {
       count(by_address_);
       count(taken_);
     }
-    if (total == 0) return "AddressPool " + pool.name + " has no IPv4 addresses";
     return "AddressPool " + pool.name + " is exhausted: " + std::to_string(in_use) + " of " + std::to_string(total) +
            " addresses are in use" +
            (pool.spec->avoid_buggy_ips ? ", and avoidBuggyIPs leaves out those that end in .0 and .255" : "") +

@@ -30,18 +30,21 @@ std::vector<std::string> split(const std::string& text) {
 class Complaints {
  public:
   void not_supported(std::string field) { fields_ += (fields_.empty() ? "" : ", ") + field; }
+  // What may be left out by its own definition: it is said and refuses nothing.
+  void not_followed(const std::string& field) { note_ += "; " + field + " is not followed"; }
   void invalid(const char* reason, std::string message) {
     if (invalid_.good) invalid_ = {false, reason, std::move(message)};
   }
   [[nodiscard]] Finding finding() const {
     if (!invalid_.good) return invalid_;
-    if (fields_.empty()) return {true, "Accepted", "the spec can be built"};
+    if (fields_.empty()) return {true, "Accepted", "the spec can be built" + note_};
     return {false, "NotSupported",
             "not supported yet: " + fields_ + "; nothing of this object is programmed until it is removed"};
   }
 
  private:
   std::string fields_;
+  std::string note_;
   Finding invalid_;
 };
 
@@ -116,6 +119,10 @@ Finding accept(const resources::Service& service) {
   if (!service.meta.annotation(kSharingKey).empty()) complaints.not_supported(std::string("annotation ") + kSharingKey);
   check_families(service.ip_families, complaints);
   if (service.external_traffic_policy == "Local") complaints.not_supported("spec.externalTrafficPolicy Local");
+  // A preference, which implementations may leave out. Under Layer2 it would send everything to the announcer's zone.
+  if (!service.traffic_distribution.empty()) {
+    complaints.not_followed("spec.trafficDistribution " + service.traffic_distribution);
+  }
   if (!service.source_ranges.empty()) complaints.not_supported("spec.loadBalancerSourceRanges");
   if (!service.meta.annotation(kSourceRanges).empty())
     complaints.not_supported(std::string("annotation ") + kSourceRanges);

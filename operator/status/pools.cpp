@@ -9,9 +9,7 @@ void pool_writes(const Input& input, std::vector<Write>& out) {
   const std::map<std::string, ipam::Usage> usage = ipam::usage(input.round.pools, input.cluster.claims);
   for (const auto& [name, pool] : input.round.pools.by_name()) {
     const ipam::Usage& used = usage.at(name);
-    std::string message = pool.message;
-    if (pool.ready && used.ipv6_total != "0") message += "; IPv6 addresses are not given out yet";
-    const WantedCondition ready{"Ready", pool.ready ? "True" : "False", pool.reason, message};
+    const WantedCondition ready{"Ready", pool.ready ? "True" : "False", pool.reason, pool.message};
     const Json& object = *pool.spec->raw;
     const std::vector<resources::Condition> before =
         resources::json_read::conditions(member(object, "status"), "conditions");
@@ -24,7 +22,7 @@ void pool_writes(const Input& input, std::vector<Write>& out) {
     Json patch = status_patch(object, status);
     if (patch.is_null()) continue;
     std::vector<Event> events;
-    if (!pool.ready && turned(before, ready)) events.push_back({pool.spec->raw, true, pool.reason, message});
+    if (!pool.ready && turned(before, ready)) events.push_back({pool.spec->raw, true, pool.reason, pool.message});
     out.push_back({kube::kAddressPools, pool.spec->meta.key, Verb::merge_patch, "status",
                    std::make_shared<const Json>(std::move(patch)), std::move(events)});
   }

@@ -333,7 +333,9 @@ def an_uninstall_leaves_nothing(lab):
     for kind in ("services", "loadbalancers", "addresspools"):
         for item in lab.items(kind, "-A"):
             expect(not item["metadata"].get("finalizers"), f"{kind} {item['metadata']['name']}: {item['metadata'].get('finalizers')}")
-    expect(lab.get("lb", "shop") and lab.get("addresspool", "public"), "what people wrote is gone")
+    for kind, name, condition in (("lb", "shop", "Programmed"), ("lb", "shop", "Announced"), ("addresspool", "public", "Ready")):
+        found = lab.wait_condition(kind, name, condition, "False", 1)
+        expect(found["reason"] == "Uninstalled", f"{kind} {name}: {found}")
     left = lab.kubectl("get", "secrets,leases,serviceaccounts,roles,jobs", "-n", NAMESPACE, "-o", "name").split()
     expect(not [name for name in left if "sluice" in name], f"left in the namespace: {left}")
 

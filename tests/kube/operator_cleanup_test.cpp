@@ -37,6 +37,39 @@ TEST(OperatorCleanup, LeavesNothingButTheClaims) {
   EXPECT_FALSE(lab.get(kServices, "web")["metadata"].contains("finalizers"));
 }
 
+const json kLoadBalancer = {{"ports", {{{"name", "http"}, {"port", 80}}}},
+                            {"backends", {{{"name", "web"}, {"service", {{"name", "web"}}}}}}};
+
+TEST(OperatorCleanup, StatusesSayThatNothingIsTrueAnyMore) {
+  Lab lab;
+  lab.start();
+  lab.make_service("first");
+  const auto first = lab.wait_for_address("first");
+  lab.make_backend_service("web");
+  lab.make_load_balancer("shop", kLoadBalancer);
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "Announced", "True");
+  const auto address = lab.get(kube::kLoadBalancers, "shop")["status"]["addresses"][0]["address"].get<std::string>();
+  lab.remove(kServices, "first");
+  ASSERT_TRUE(lab.gone(kube::kAddressClaims, first)) << "else the free address before it proves nothing";
+  ASSERT_EQ(lab.run_operator({"--cleanup"}).exit_code, 0);
+  auto status = lab.get(kube::kLoadBalancers, "shop")["status"];
+  EXPECT_EQ(lab.condition(kube::kLoadBalancers, "shop", "Programmed").status, "False");
+  EXPECT_EQ(lab.condition(kube::kLoadBalancers, "shop", "Programmed").reason, "Uninstalled");
+  EXPECT_EQ(lab.condition(kube::kLoadBalancers, "shop", "Announced").reason, "Uninstalled");
+  EXPECT_EQ(status["conditions"].size(), 2U) << "nobody judges the spec any more: " << status;
+  status.erase("conditions");
+  EXPECT_EQ(status, json::object()) << "no address leads to it any more";
+  EXPECT_EQ(lab.condition(kube::kAddressPools, "public", "Ready").status, "False");
+  EXPECT_EQ(lab.condition(kube::kAddressPools, "public", "Ready").reason, "Uninstalled");
+  // A second install judges anew, and the claim has kept the address.
+  lab.stop_operator();
+  lab.patch(kube::kLeases, "sluice-operator", {{"spec", nullptr}, {"metadata", {{"annotations", nullptr}}}});
+  lab.replace_operator();
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "Announced", "True");
+  EXPECT_EQ(lab.get(kube::kLoadBalancers, "shop")["status"]["addresses"][0]["address"], address);
+  lab.wait_for_condition(kube::kAddressPools, "public", "Ready", "True");
+}
+
 TEST(OperatorCleanup, ASecondInstallFindsTheAddressesAsTheyWere) {
   Lab lab;
   lab.start();

@@ -141,6 +141,9 @@ TEST(OperatorReplicas, ALeaderThatWasAsleepDoesNotPushOrWriteWhenItWakes) {
   const auto epoch = lab.agent(0).epoch();
   lab.op().process().signal(SIGCONT);
   ASSERT_TRUE(eventually([&] { return lab.op().metric("sluice_operator_leading") == 0; }));
+  EXPECT_EQ(lab.op().metric("sluice_operator_agent_connected{node=\"lab-node0\"}"), -1)
+      << "it has no sessions to judge";
+  EXPECT_EQ(standby->metric("sluice_operator_agent_connected{node=\"lab-node0\"}"), 1);
   ASSERT_TRUE(lab.lease_renewed(2));
   EXPECT_TRUE(standby->leading());
   EXPECT_EQ(lab.agent(0).epoch(), epoch);

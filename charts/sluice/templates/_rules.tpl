@@ -76,6 +76,13 @@
 - apiGroups: [""]
   resources: [services/status]
   verbs: [patch]
+# What people wrote stays; its status says that Sluice is gone.
+- apiGroups: [sluice.io]
+  resources: [loadbalancers, addresspools]
+  verbs: [list]
+- apiGroups: [sluice.io]
+  resources: [loadbalancers/status, addresspools/status]
+  verbs: [patch]
 - apiGroups: [sluice.io]
   resources: [loadbalancernodes]
   verbs: [list, delete]

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "operator/kube/exec_plugin.h"
 
@@ -141,6 +143,32 @@ class Files : public testing::Test {
   std::string directory_;
 };
 
+// An environment variable as the test wants it, and afterwards as it was.
+class Variable {
+ public:
+  Variable(const char* name, const std::string& value) : name_(name) {
+    // NOLINTBEGIN(concurrency-mt-unsafe): one thread
+    if (const char* before = std::getenv(name); before != nullptr) before_ = before;
+    setenv(name, value.c_str(), 1);
+  }
+  ~Variable() {
+    if (before_) {
+      setenv(name_, before_->c_str(), 1);
+    } else {
+      unsetenv(name_);
+    }
+    // NOLINTEND(concurrency-mt-unsafe)
+  }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+  Variable(Variable&&) = delete;
+  Variable& operator=(Variable&&) = delete;
+
+ private:
+  const char* name_;
+  std::optional<std::string> before_;
+};
+
 TEST_F(Files, InAPodTheServiceAccountIsUsed) {
   write("token", "t");
   write("ca.crt", "c");
@@ -168,6 +196,21 @@ TEST_F(Files, WithoutAServiceAccountItIsNotAPod) {
   EXPECT_EQ(
       in_cluster_config({{"KUBERNETES_SERVICE_HOST", "h"}, {"KUBERNETES_SERVICE_PORT", "1"}}, directory_).error().kind,
       ErrorKind::not_found);
+}
+
+TEST_F(Files, AFlagComesBeforeTheEnvironmentAndThatBeforeTheHomeDirectory) {
+  const auto named = [&](const std::string& name) {
+    return write(name, kubeconfig("server: 'https://" + name + "'", "token: t"));
+  };
+  std::filesystem::create_directory(directory_ + "/.kube");
+  named(".kube/config");
+  const Variable outside("KUBERNETES_SERVICE_HOST", "");
+  const Variable home("HOME", directory_);
+  const Variable none("KUBECONFIG", "");
+  EXPECT_EQ(load_config("")->server, "https://.kube/config");
+  const Variable variable("KUBECONFIG", named("variable"));
+  EXPECT_EQ(load_config("")->server, "https://variable");
+  EXPECT_EQ(load_config(named("flag"))->server, "https://flag");
 }
 
 TEST_F(Files, CredentialsAreReadAgainEveryMinuteAndWhenTheyWereRefused) {

@@ -179,8 +179,9 @@ TEST_F(Allocate, AnExhaustedPoolSaysSoWithCounts) {
 
 TEST_F(Allocate, APoolOfIPv6OnlyHasNothingToGive) {
   put(test::pool("six", {"2001:db8::/64"}));
-  put(test::service("shop", "web"));
-  EXPECT_EQ(message(web_), "AddressPool six has no IPv4 addresses");
+  put(test::service("shop", "web", {{"metadata", {{"annotations", {{"sluice.io/address-pools", "six"}}}}}}));
+  EXPECT_EQ(reason(web_), "PoolNotReady");
+  EXPECT_NE(message(web_).find("spec.addresses has IPv6 addresses only"), std::string::npos) << message(web_);
 }
 
 TEST_F(Allocate, AvoidBuggyIPs) {

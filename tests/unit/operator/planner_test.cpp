@@ -231,6 +231,16 @@ TEST_F(Planning, WhatIsNotBuiltOnServicesIsRefusedByName) {
   }
 }
 
+TEST_F(Planning, APreferenceThatIsNotFollowedIsSaidAndRefusesNothing) {
+  world_.put(test::service("shop", "web", {{"spec", {{"trafficDistribution", "PreferSameZone"}}}}));
+  const Round round = world_.settle();
+  const Finding& found = round.plan.objects.at(service_owner("shop", "web")).accepted;
+  EXPECT_TRUE(found.good);
+  EXPECT_NE(found.message.find("spec.trafficDistribution PreferSameZone is not followed"), std::string::npos)
+      << found.message;
+  EXPECT_TRUE(world_.state.services.contains(web_));
+}
+
 TEST_F(Planning, WhatIsNotBuiltOnLoadBalancersIsRefusedByName) {
   const std::vector<Refused> cases = {
       {{{"externalTrafficPolicy", "Local"}}, "NotSupported", "spec.externalTrafficPolicy Local"},

@@ -40,7 +40,7 @@ TEST_F(PoolCheck, WhatOverlapsIsRefusedAndNamed) {
       {{"127.0.0.1"}, "overlaps 127.0.0.0/8, not for hosts"},
       {{"224.0.0.1-224.0.0.9"}, "overlaps 224.0.0.0/4"},
       {{"fe80::/64"}, "overlaps fe80::/10"},
-      {{"2001:db8::/64"}, ""},
+      {{"2001:db8::/64", "192.0.2.64/26"}, ""},
       {{"192.0.2.64/26", "192.0.2.100-192.0.2.102"}, "192.0.2.64/26 and 192.0.2.100-192.0.2.102 overlap"},
       {{"192.0.2.65/26"}, "spec.addresses[0] 192.0.2.65/26"},
       {{"192.0.2.9-192.0.2.5"}, "spec.addresses[0]"},
@@ -86,10 +86,30 @@ TEST_F(PoolCheck, ClusterIPsAreReservedWhereTheRangeIsNotKnown) {
   EXPECT_EQ(check().find("public")->reason, "Overlap");
 }
 
-TEST_F(PoolCheck, BgpIsRefusedByName) {
-  put(test::pool("public", {"192.0.2.0/24"}, {{"announcements", {{{"name", "tor"}, {"type", "BGP"}}}}}));
-  EXPECT_EQ(check().find("public")->reason, "NotSupported");
-  EXPECT_NE(check().find("public")->message.find("spec.announcements[tor].type BGP"), std::string::npos);
+TEST_F(PoolCheck, WhatIsNotBuiltIsRefusedByName) {
+  struct Case {
+    std::vector<std::string> addresses;
+    Json spec;
+    std::string message;
+  };
+  const std::vector<Case> cases = {
+      {{"192.0.2.0/24"},
+       {{"announcements", {{{"name", "tor"}, {"type", "BGP"}}}}},
+       "spec.announcements[tor].type BGP is not supported yet"},
+      {{"192.0.2.0/24"},
+       {{"allowCrossNamespaceSharing", true}},
+       "spec.allowCrossNamespaceSharing is not supported yet"},
+      {{"2001:db8::/64"}, Json::object(), "spec.addresses has IPv6 addresses only, which are not supported yet"},
+  };
+  for (const Case& c : cases) {
+    put(test::pool("public", c.addresses, c.spec));
+    const Pools pools = check();
+    EXPECT_FALSE(pools.find("public")->ready);
+    EXPECT_EQ(pools.find("public")->reason, "NotSupported");
+    EXPECT_NE(pools.find("public")->message.find(c.message), std::string::npos) << pools.find("public")->message;
+  }
+  put(test::pool("public", {"192.0.2.0/24"}, {{"allowCrossNamespaceSharing", false}}));
+  EXPECT_TRUE(check().find("public")->ready) << "the default asks for nothing";
 }
 
 TEST_F(PoolCheck, AddressesFindTheirPool) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "operator/status/uninstalled.h"
 #include "tests/unit/operator/world.h"
 
 namespace sluice::status {
@@ -263,6 +264,22 @@ TEST_F(Statuses, ALoadBalancersWholeStatus) {
               testing::Contains("Programmed: in the maps of every eligible node with a living agent"));
 }
 
+TEST_F(Statuses, ALoadBalancerSaysWhoDoesNotReachItsAddress) {
+  world_.put(test::load_balancer("shop", "lb", {{"addresses", {"192.0.2.10"}}}));
+  rounds();
+  EXPECT_EQ(on_lb("Announced"), "False Pending");
+  EXPECT_THAT(world_.message("LoadBalancer", "shop", "lb", "Announced"), testing::Not(HasSubstr("clients")));
+  world_.settle();
+  EXPECT_EQ(on_lb("Announced"), "True Announced");
+  EXPECT_EQ(world_.message("LoadBalancer", "shop", "lb", "Announced"),
+            "192.0.2.10: " + world_.announcer("192.0.2.10") +
+                " announces it; clients on the announcing node itself and in its pods do not reach it yet, inside the "
+                "cluster use a Service");
+  EXPECT_EQ(world_.message("Service", "shop", "web", "sluice.io/Announced"),
+            "192.0.2.0: " + world_.announcer("192.0.2.0") + " announces it")
+      << "kube-proxy serves a Service's address on every node";
+}
+
 TEST_F(Statuses, ProgrammedSpeaksOfThisGeneration) {
   world_.put(test::load_balancer("shop", "lb", Json::object()));
   world_.settle();
@@ -348,14 +365,24 @@ TEST_F(Statuses, PoolsCountAndSayWhetherTheyGiveOut) {
   world_.settle();
   EXPECT_EQ(world_.object("AddressPool", "", "public")["status"]["ipv4"], Json({{"total", "256"}, {"assigned", "1"}}));
   EXPECT_EQ(world_.condition("AddressPool", "", "public", "Ready"), "True Ready");
-  world_.put(test::pool("six", {"2001:db8::/64"}));
   world_.put(test::pool("bad", {"192.0.2.128/25"}));
   world_.settle();
-  EXPECT_THAT(world_.message("AddressPool", "", "six", "Ready"), HasSubstr("IPv6 addresses are not given out yet"));
   EXPECT_EQ(world_.condition("AddressPool", "", "bad", "Ready"), "True Ready") << "same age: the name decides";
   EXPECT_EQ(world_.condition("AddressPool", "", "public", "Ready"), "False Overlap");
   EXPECT_THAT(world_.take_events(),
               testing::Contains(HasSubstr("Overlap: 192.0.2.0/24 overlaps 192.0.2.128/25 of AddressPool bad")));
+}
+
+TEST_F(Statuses, APoolSaysThatItsIPv6AddressesAreNotGivenOut) {
+  world_.put(test::pool("both", {"203.0.113.0/24", "2001:db8:1::/64"}));
+  world_.put(test::pool("six", {"2001:db8::/64"}));
+  world_.settle();
+  EXPECT_EQ(world_.condition("AddressPool", "", "both", "Ready"), "True IPv4Only");
+  EXPECT_EQ(world_.message("AddressPool", "", "both", "Ready"),
+            "IPv4 addresses are given out from this pool; its IPv6 addresses are not: IPv6 is not supported yet");
+  EXPECT_EQ(world_.condition("AddressPool", "", "six", "Ready"), "False NotSupported");
+  EXPECT_THAT(world_.message("AddressPool", "", "six", "Ready"), HasSubstr("IPv6 addresses only"));
+  EXPECT_THAT(world_.take_events(), testing::Contains(HasSubstr("NotSupported: spec.addresses has IPv6")));
 }
 
 TEST_F(Statuses, ANodeIsShownWhenItsAgentIsSeenAndGoesWithTheNode) {
@@ -407,6 +434,29 @@ TEST_F(Statuses, ANodeMayBeBehindForAMoment) {
   world_.ack("node1");
   rounds();
   EXPECT_EQ(on_node("Programmed"), "True Programmed");
+}
+
+TEST_F(Statuses, AfterAnUninstallNothingIsClaimed) {
+  const Json foreign = {{"type", "example.org/Audited"},
+                        {"status", "True"},
+                        {"reason", "Yes"},
+                        {"message", ""},
+                        {"lastTransitionTime", "2020-01-01T00:00:00Z"}};
+  world_.put(test::load_balancer("shop", "lb", Json::object(), {{"status", {{"conditions", {foreign}}}}}));
+  EXPECT_EQ(uninstalled_load_balancer(lb(), {}), Json()) << "it was never judged";
+  world_.settle();
+  const Json patch = uninstalled_load_balancer(lb(), {});
+  EXPECT_EQ(patch["metadata"]["resourceVersion"], lb()["metadata"]["resourceVersion"]);
+  world_.edit("LoadBalancer", "shop", "lb", patch);
+  EXPECT_EQ(on_lb("Programmed"), "False Uninstalled");
+  EXPECT_EQ(on_lb("Announced"), "False Uninstalled");
+  EXPECT_EQ(on_lb("Accepted"), "");
+  EXPECT_EQ(on_lb("example.org/Audited"), "True Yes");
+  EXPECT_EQ(lb()["status"].size(), 1U) << lb()["status"];
+  EXPECT_EQ(uninstalled_load_balancer(lb(), {}), Json()) << "it says so already";
+  world_.edit("AddressPool", "", "public", uninstalled_pool(world_.object("AddressPool", "", "public"), {}));
+  EXPECT_EQ(world_.condition("AddressPool", "", "public", "Ready"), "False Uninstalled");
+  EXPECT_EQ(world_.object("AddressPool", "", "public")["status"].size(), 1U);
 }
 
 }  // namespace
