@@ -214,6 +214,8 @@ class ReflectorImpl final : public Reflector {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(step.timeout);
     Request request;
     request.timeout = step.timeout + kWatchGrace;
+    // A server answers a watch at once, whether or not there is an event. This must not wait as long as the watch may.
+    request.head_timeout = rules_.tuning().head_patience;
     request.path = resource_.path(options_.ns) + "?watch=true&allowWatchBookmarks=true&timeoutSeconds=" +
                    std::to_string(std::max<int64_t>(seconds.count(), 1)) + query();
     if (with_list) request.path += "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";

@@ -18,8 +18,9 @@ struct Request {
   std::string path;  // with its query, percent-encoded: "/api/v1/nodes?limit=1"
   std::string body;
   std::string content_type = "application/json";
-  std::chrono::milliseconds timeout{30'000};  // send: for all of it. stream: for the headers and for each silence
-  std::stop_token stop;                       // send: gives the call up, as unavailable
+  std::chrono::milliseconds timeout{30'000};       // send: for all of it. stream: for each silence
+  std::chrono::milliseconds head_timeout{30'000};  // stream: for the status, and for the body of a refusal
+  std::stop_token stop;                            // send: gives the call up, as unavailable
 };
 
 struct Response {

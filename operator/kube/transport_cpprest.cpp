@@ -392,7 +392,7 @@ class CpprestStream final : public Stream {
   }
   Result<Response> read_head() {
     const auto exchange = current();
-    const auto deadline = Clock::now() + request_.timeout;
+    const auto deadline = Clock::now() + std::min(request_.timeout, request_.head_timeout);
     bool came = exchange->wait_head(deadline);
     if (came) {
       auto response = exchange->head();

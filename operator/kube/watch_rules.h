@@ -32,6 +32,7 @@ struct WatchTuning {
   std::chrono::milliseconds short_watch{1'000};       // an uneventful watch that ends sooner is an error
   std::chrono::milliseconds silence{180'000};         // no event nor bookmark: ask for the server's version
   std::chrono::milliseconds check_timeout{10'000};    // for that answer
+  std::chrono::milliseconds head_patience{30'000};    // a watch that has not even a status after so long is given up
   std::chrono::milliseconds stream_patience{60'000};  // a streamed list that says nothing for so long is given up
   std::chrono::milliseconds missing_retry{5'000};     // pause while the server does not know the resource
   std::chrono::milliseconds missing_grace{60'000};    // before known objects are forgotten for that

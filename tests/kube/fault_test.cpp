@@ -269,6 +269,27 @@ TEST(StreamFaults, CancelWakesAReaderFromAnotherThread) {
   EXPECT_FALSE(stream->head());
 }
 
+TEST(StreamFaults, AStatusThatNeverComesIsNotWaitedForAsLongAsALine) {
+  FakeServer server([](const FakeRequest& request, FakeConnection& connection) {
+    if (request.path == "/refusal") connection.write("HTTP/1.1 410 X\r\nContent-Length: 100\r\n\r\n");
+    connection.wait_for_peer();
+  });
+  const auto transport = test::connect(at(server));
+  for (const char* path : {"/nothing", "/refusal"}) {
+    kube::Request request;
+    request.path = path;
+    request.timeout = 1min;
+    request.head_timeout = 300ms;
+    const auto stream = transport->stream(request);
+    const auto began = std::chrono::steady_clock::now();
+    const auto head = stream->head();
+    ASSERT_FALSE(head) << path;
+    EXPECT_EQ(head.error().kind, ErrorKind::unavailable);
+    EXPECT_LT(std::chrono::steady_clock::now() - began, 10s) << path;
+  }
+  EXPECT_TRUE(eventually([&] { return server.open_connections() == 0; })) << "connections were left behind";
+}
+
 TEST(StreamFaults, SilenceIsATimeoutAndTheStreamGoesOn) {
   std::atomic<bool> go = false;
   FakeServer server([&](const FakeRequest&, FakeConnection& connection) {
@@ -592,6 +613,26 @@ TEST_F(ReflectorFaults, AServerThatSaysNothingAnyMoreIsLeft) {
   };
   start();
   ASSERT_TRUE(becomes({"a@11"}));
+}
+
+TEST_F(ReflectorFaults, AServerThatTakesAWatchAndNeverAnswersItIsLeft) {
+  tuning_.head_patience = 100ms;
+  const Script::Answer nothing = [](const FakeRequest&, FakeConnection& connection) { connection.wait_for_peer(); };
+  script_.lists = {answer(list_of({}, 10))};
+  script_.watches = {nothing, nothing, say({event("ADDED", item("a", 11))})};
+  script_.check = answer(list_of({}, 10));
+  start();
+  ASSERT_TRUE(becomes({"a@11"}));
+  EXPECT_EQ(script_.listed(), 1);
+  EXPECT_EQ(restarts("broken"), 2U);
+}
+
+TEST_F(ReflectorFaults, AStreamedListThatIsNeverAnsweredIsAskedForAgain) {
+  tuning_.head_patience = 100ms;
+  script_.lists = {answer(list_of({item("b", 2)}, 10))};
+  script_.watches = {[](const FakeRequest&, FakeConnection& connection) { connection.wait_for_peer(); }, say({})};
+  start(true);
+  ASSERT_TRUE(eventually([&] { return script_.watched() >= 2; }, 10s));
 }
 
 TEST_F(ReflectorFaults, AnUnknownResourceIsEmptyButKnownObjectsAreNotForgottenAtOnce) {
