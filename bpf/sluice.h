@@ -163,6 +163,7 @@ struct sluice_flow {
 /* Bit: a SYN has met the record at an earlier candidate, at last_seen or before, and the backend has not spoken since.
  */
 #define SLUICE_FLOW_SYN_UNANSWERED 16
+#define SLUICE_FLOW_BACKEND_FIRST 32 /* bit: the backend's FIN came before the client's: it waits out its TIME_WAIT */
 #define SLUICE_FLOW_CLOSED(state)                                                                   \
   (((state)&SLUICE_FLOW_RESET) || ((state) & (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN)) == \
                                       (SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN))
@@ -178,6 +179,11 @@ struct sluice_flow {
 /* Seconds without a packet after which the dataplane itself lets another flow take over a record whose tuple it needs,
  * so that ports do not run out while no agent sweeps. */
 #define SLUICE_IDLE_CLOSED 30
+/* Where the backend closed first it keeps the tuple in TIME_WAIT (Linux: 60 s), and answers another client's SYN there
+ * with an ACK if sequence number and timestamp are not newer: that client begins again after a second. */
+#define SLUICE_IDLE_BACKEND_CLOSED 65
+/* Of a closed flow, where a new one finds all its source ports taken: better that second than no connection. */
+#define SLUICE_IDLE_CLOSED_PRESSED 5
 #define SLUICE_IDLE_TCP_NEW 60
 #define SLUICE_IDLE_TCP_ESTABLISHED 7440 /* RFC 5382 REQ-5: at least 2 h 4 min */
 #define SLUICE_IDLE_UDP_NEW 60

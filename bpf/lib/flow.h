@@ -47,14 +47,16 @@ static __always_inline bool is_syn(__u8 tcp_flags) {
   return (tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
 }
 
-/* No packet for so long that another flow may have the record's tuple. */
-static __always_inline bool idle_too_long(const struct sluice_flow* flow, __u8 protocol, __u64 now) {
+/* No packet for so long that another flow may have the record's tuple; `pressed`: it found no other. */
+static __always_inline bool idle_too_long(const struct sluice_flow* flow, __u8 protocol, __u64 now, bool pressed) {
   __u64 idle = now - flow->last_seen, limit;
   bool replied = flow->state & SLUICE_FLOW_ESTABLISHED;
 
   if ((__s64)idle < 0) return false; /* written a tick ahead by another CPU */
   if (SLUICE_FLOW_CLOSED(flow->state))
-    limit = SLUICE_IDLE_CLOSED;
+    limit = pressed                                   ? SLUICE_IDLE_CLOSED_PRESSED
+            : flow->state & SLUICE_FLOW_BACKEND_FIRST ? SLUICE_IDLE_BACKEND_CLOSED
+                                                      : SLUICE_IDLE_CLOSED;
   else if (protocol == IPPROTO_UDP)
     limit = replied ? SLUICE_IDLE_UDP_ESTABLISHED : SLUICE_IDLE_UDP_NEW;
   else
@@ -68,12 +70,26 @@ static __always_inline void add_state(struct sluice_flow* flow, __u8 bits) {
   if ((flow->state & bits) != bits) __sync_fetch_and_or((__u32*)&flow->state, (__u32)bits);
 }
 
+static __always_inline void take_state(struct sluice_flow* flow, __u8 bits) {
+  if (flow->state & bits) __sync_fetch_and_and((__u32*)&flow->state, ~(__u32)bits);
+}
+
+/* A reset that another packet follows was none: its sequence number was wrong, and whoever sent it only guessed. Where
+ * it was one, the end that is closed answers that packet with another. */
+static __always_inline void goes_on(struct sluice_flow* flow, __u8 tcp_flags) {
+  if (!(tcp_flags & SLUICE_TCP_RST)) take_state(flow, SLUICE_FLOW_RESET);
+}
+
 /* The backend has spoken. */
 static __always_inline void answered(struct sluice_flow* flow, __u8 tcp_flags) {
-  if (flow->state & SLUICE_FLOW_SYN_UNANSWERED)
-    __sync_fetch_and_and((__u32*)&flow->state, ~(__u32)SLUICE_FLOW_SYN_UNANSWERED);
-  add_state(flow, SLUICE_FLOW_ESTABLISHED | ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_BACKEND_FIN : 0) |
-                      ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0));
+  __u8 bits = SLUICE_FLOW_ESTABLISHED;
+
+  goes_on(flow, tcp_flags);
+  take_state(flow, SLUICE_FLOW_SYN_UNANSWERED);
+  if (tcp_flags & SLUICE_TCP_FIN)
+    bits |= SLUICE_FLOW_BACKEND_FIN | (flow->state & SLUICE_FLOW_CLIENT_FIN ? 0 : SLUICE_FLOW_BACKEND_FIRST);
+  if (tcp_flags & SLUICE_TCP_RST) bits |= SLUICE_FLOW_RESET;
+  add_state(flow, bits);
 }
 
 static __always_inline __u8 state_from_client(__u8 tcp_flags) {
@@ -158,6 +174,7 @@ static __always_inline void candidate_key(const struct flow_query* query, const 
 static __always_inline void flow_seen(struct sluice_flow* flow, const struct flow_query* query, __u32 backend) {
   __u8 bits = state_from_client(query->tcp_flags);
 
+  goes_on(flow, query->tcp_flags);
   if (bits) add_state(flow, bits);
   if (touched_lately(flow)) return;
   touch(flow);
@@ -276,7 +293,7 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
   flow = bpf_map_lookup_elem(&flows, &key.key);
   if (!flow) return ATTEMPT_FREE;
   now = bpf_ktime_get_coarse_ns();
-  expired = idle_too_long(flow, query->protocol, now);
+  expired = idle_too_long(flow, query->protocol, now, false);
   if (!same_flow(flow, &query->identity, target->forwarding)) return expired ? ATTEMPT_FREE : ATTEMPT_TAKEN;
   syn = is_syn(query->tcp_flags);
   if (plane && syn && (expired || leaves_with_syn(flow, now))) {
@@ -295,8 +312,8 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
 #define SLUICE_PORT_LOST (-1)
 
 /* Makes the flow's record under its i-th source port at `target`. Sets target->source_port. Returns 0, SLUICE_PORT_LOST
- * if another flow has the tuple, or SLUICE_REASON_FLOW_TABLE_FULL. */
-__noinline int take_port(const struct flow_query* query, struct target* target, __u32 i) {
+ * if another flow has the tuple, or SLUICE_REASON_FLOW_TABLE_FULL. `pressed`: as for idle_too_long(). */
+__noinline int take_port(const struct flow_query* query, struct target* target, __u32 i, __u32 pressed) {
   const struct sluice_config* node = node_config();
   struct sluice_flow record = {};
   union flow_key_words key;
@@ -314,7 +331,7 @@ __noinline int take_port(const struct flow_query* query, struct target* target, 
     if (!flow) return SLUICE_PORT_LOST;
     if (same_flow(flow, &query->identity, target->forwarding)) return 0; /* made by another CPU just now */
     seen = flow->last_seen;
-    if (!idle_too_long(flow, query->protocol, record.last_seen)) return SLUICE_PORT_LOST;
+    if (!idle_too_long(flow, query->protocol, record.last_seen, pressed)) return SLUICE_PORT_LOST;
     /* Whoever moves the clock of an expired record owns it: two flows cannot both take it over. */
     if (__sync_val_compare_and_swap(&flow->last_seen, seen, record.last_seen) != seen) return SLUICE_PORT_LOST;
     error = bpf_map_update_elem(&flows, &key.key, &record, BPF_ANY);
@@ -347,34 +364,68 @@ __noinline int search_candidate(const struct flow_query* query, struct target* t
   return 0;
 }
 
-/* Makes the flow's record at `target`, under the first source port from target->first_free on that is to be had.
- * Returns 0 or the reason to drop. */
-__noinline int make_flow(const struct flow_query* query, struct target* target) {
-  if (!query || !target) return SLUICE_REASON_PORTS_EXHAUSTED;
+/* Makes the flow's record at `target`, under the first source port from `first` on that is to be had. Returns 0,
+ * SLUICE_PORT_LOST or SLUICE_REASON_FLOW_TABLE_FULL. */
+__noinline int take_any_port(const struct flow_query* query, struct target* target, __u32 first, __u32 pressed) {
+  if (!query || !target) return SLUICE_PORT_LOST;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
     int result;
-    if (i < target->first_free) continue;
+    if (i < first) continue;
     if (i >= port_tries(target->forwarding)) break;
-    result = take_port(query, target, i);
+    result = take_port(query, target, i, pressed);
     if (result != SLUICE_PORT_LOST) return result;
   }
-  return SLUICE_REASON_PORTS_EXHAUSTED;
+  return SLUICE_PORT_LOST;
 }
 
-/* For each plane, newest first, the record is searched; where there is none, it is made at the newest. Returns 0 with
- * all of `target` set, or the reason to drop. */
-__noinline int find_or_make_flow(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
-  int refused;
+/* Makes the flow's record at `target`. Returns 0 or the reason to drop. */
+__noinline int make_flow(const struct flow_query* query, struct target* target) {
+  int result;
 
-  if (!query || !target) return SLUICE_REASON_STALE_TABLE;
+  if (!query || !target) return SLUICE_REASON_PORTS_EXHAUSTED;
+  result = take_any_port(query, target, target->first_free, 0);
+  if (result == SLUICE_PORT_LOST) result = take_any_port(query, target, 0, 1);
+  return result == SLUICE_PORT_LOST ? SLUICE_REASON_PORTS_EXHAUSTED : result;
+}
+
+/* Searches the record at the candidates of each plane, newest first. Returns 1 with all of `target` set if it is found,
+ * else 0. */
+__noinline int search_planes(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
+  if (!query || !target) return 0;
 #pragma clang loop unroll(disable)
   for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
     if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
     if (aim(ctx, query, target, plane)) continue;
     if (!search_candidate(query, target, plane)) continue;
     if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
-    return 0;
+    return 1;
+  }
+  return 0;
+}
+
+/* The other of the two ways to choose a slot: by the client alone, or by the whole flow. */
+static __always_inline __u64 other_slot_hash(const struct flow_query* query, const struct sluice_config* node) {
+  return query->slot_hash != query->hash ? query->hash
+                                         : sluice_flow_hash(query->identity.client, query->identity.address, 0, 0, 0,
+                                                            node->flow_hash_key[0], node->flow_hash_key[1]);
+}
+
+/* The record is searched; where there is none, it is made at the newest candidate. A connection that is under way may
+ * have begun before the service's affinity was changed: its slot was another. Returns 0 with all of `target` set, or
+ * the reason to drop. */
+__noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, struct target* target) {
+  const struct sluice_config* node = node_config();
+  __u64 slot_hash;
+  int refused;
+
+  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
+  if (search_planes(ctx, query, target)) return 0;
+  if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) {
+    slot_hash = query->slot_hash;
+    query->slot_hash = other_slot_hash(query, node);
+    if (search_planes(ctx, query, target)) return 0;
+    query->slot_hash = slot_hash;
   }
   refused = aim(ctx, query, target, 0);
   if (!refused) refused = refused_by_way(query, target);

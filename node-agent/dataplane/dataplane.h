@@ -93,6 +93,7 @@ struct Counters {
 
 struct IdleTimes {
   std::chrono::seconds tcp_new{60}, tcp_established{7440}, tcp_closed{30};  // RFC 5382 REQ-5: at least 2 h 4 min
+  std::chrono::seconds tcp_closed_by_backend{65};                           // Linux keeps TIME_WAIT for 60 s
   std::chrono::seconds udp_new{60}, udp_established{180};                   // RFC 4787 REQ-5: at least 2 min
 };
 

@@ -72,7 +72,7 @@ std::chrono::seconds idle_time(const IdleTimes& idle, uint8_t protocol, uint8_t 
     return established ? idle.udp_established : idle.udp_new;
   }
   if (SLUICE_FLOW_CLOSED(state)) {
-    return idle.tcp_closed;
+    return (state & SLUICE_FLOW_BACKEND_FIRST) != 0 ? idle.tcp_closed_by_backend : idle.tcp_closed;
   }
   return established ? idle.tcp_established : idle.tcp_new;
 }

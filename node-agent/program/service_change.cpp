@@ -238,7 +238,7 @@ void make(ServiceChange& change, Arenas& arenas, WriteList& writes) {
     writes.store_run(MapId::slots, next.slots->first * (SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT), change.slots);
   }
   // The choice by client alone or by flow may change at another store than the table: either hash leads to a slot of
-  // either table.
+  // either table, and connections that are under way are searched by both.
   if (!change.before || change.before->flags != next.flags) {
     writes.store(MapId::services, service_word(next.index, kFlagsWord), next.flags);
   }

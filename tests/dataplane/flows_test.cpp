@@ -115,6 +115,8 @@ TEST(IdleTime, FollowsProtocolAndState) {
   EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN), idle.tcp_established);
   EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN),
             idle.tcp_closed);
+  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST),
+            idle.tcp_closed_by_backend);
   EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_RESET), idle.tcp_closed);
   EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_NEW), idle.udp_new);
   EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_ESTABLISHED), idle.udp_established);

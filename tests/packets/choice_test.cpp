@@ -1,6 +1,7 @@
 // Which backend a flow gets: always the one its slot names.
 #include <linux/bpf.h>
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <set>
@@ -84,6 +85,30 @@ TEST_F(ChoiceTest, WithAffinityAClientHasOneBackendWhateverItsPortsAndProtocol) 
     seen.insert(first);
   }
   EXPECT_EQ(seen.size(), kBackends);
+}
+
+TEST_F(ChoiceTest, ConnectionsThatBeganBeforeAChangeOfAffinityStayWhereTheyAre) {
+  for (const bool to_affinity : {true, false}) {
+    SCOPED_TRACE(to_affinity);
+    plane_.forget_flows();
+    const Service& service = to_affinity ? service_ : affine_;
+    std::vector<uint32_t> before;
+    for (uint16_t port = 1; port <= 50; port++)
+      before.push_back(chosen(to_service(kSyn).from(at("198.51.100.7", port)).to(service.end)));
+    const uint32_t flags = SLUICE_SERVICE_VALID | (to_affinity ? SLUICE_SERVICE_AFFINITY : 0);
+    plane_.set_service(service.index, {.table = service.word, .flags = flags, .reserved = 0});
+    for (uint16_t port = 1; port <= 50; port++) {
+      const Packet packet = to_service().from(at("198.51.100.7", port)).to(service.end);
+      ASSERT_EQ(chosen(packet), before[port - 1U]);
+      ASSERT_EQ(chosen(packet), before[port - 1U]) << "nor does the record move";
+    }
+    EXPECT_EQ(plane_.flows().size(), 50U);
+    std::vector<uint32_t> after;
+    for (uint16_t port = 51; port <= 100; port++)
+      after.push_back(chosen(to_service(kSyn).from(at("198.51.100.7", port)).to(service.end)));
+    EXPECT_EQ(std::ranges::all_of(after, [&](uint32_t backend) { return backend == after[0]; }), to_affinity)
+        << "new ones follow the new rule";
+  }
 }
 
 TEST_F(ChoiceTest, WithAffinityAClientsFlowsStillHaveSourcePortsOfTheirOwn) {

@@ -62,7 +62,7 @@ TEST_P(FlowTest, ATcpConnectionGoesThroughItsStates) {
 TEST_P(FlowTest, ABackendThatClosesFirstClosesToo) {
   client(kSyn);
   backend(kFin | kAck);
-  EXPECT_EQ(state(), SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_BACKEND_FIN);
+  EXPECT_EQ(state(), SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST);
   EXPECT_FALSE(SLUICE_FLOW_CLOSED(state()));
   client(kFin | kAck);
   EXPECT_TRUE(SLUICE_FLOW_CLOSED(state()));
@@ -77,6 +77,20 @@ TEST_P(FlowTest, AResetOfEitherSideClosesButDoesNotDelete) {
   backend(kRst | kAck);
   EXPECT_TRUE(SLUICE_FLOW_CLOSED(state()));
   EXPECT_EQ(plane_.flows().size(), 1U);
+}
+
+TEST_P(FlowTest, AResetThatOtherPacketsFollowWasNone) {
+  for (const bool from_client : {true, false}) {
+    SCOPED_TRACE(from_client);
+    plane_.forget_flows();
+    client(kSyn);
+    backend(kSyn | kAck);
+    client(kRst);  // somebody guessed the ports, not the sequence number
+    from_client ? static_cast<void>(client(kAck)) : backend(kAck);
+    EXPECT_EQ(state(), SLUICE_FLOW_ESTABLISHED);
+    backend(kRst);
+    EXPECT_TRUE(SLUICE_FLOW_CLOSED(state()));
+  }
 }
 
 TEST_P(FlowTest, ASynOnALiveRecordChangesNothing) {
@@ -108,7 +122,8 @@ TEST_P(FlowTest, ASynOnARecordIdleForTooLongBeginsAnew) {
 
 TEST_P(FlowTest, ASynWithAcknowledgementIsNoSyn) {
   client(kSyn);
-  backend(kRst | kAck);
+  backend(kFin | kAck);
+  client(kFin | kAck);
   client(kSyn | kAck);
   EXPECT_TRUE(SLUICE_FLOW_CLOSED(state()));
   EXPECT_EQ(flows_made(), 1U);
@@ -116,7 +131,8 @@ TEST_P(FlowTest, ASynWithAcknowledgementIsNoSyn) {
 
 TEST_P(FlowTest, DataOnAClosedRecordKeepsUsingIt) {
   client(kSyn);
-  backend(kRst | kAck);
+  client(kFin | kAck);
+  backend(kFin | kAck);
   age_flow(SLUICE_IDLE_CLOSED + 10);
   EXPECT_NE(client(kAck), XDP_DROP);
   EXPECT_TRUE(SLUICE_FLOW_CLOSED(state()));

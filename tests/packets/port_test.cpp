@@ -118,6 +118,22 @@ TEST_F(PortTest, WhenEveryTryIsTakenTheFlowIsRefused) {
   EXPECT_EQ(plane_.flows().size(), SLUICE_PORT_TRIES_NAT + SLUICE_PORT_TRIES_LOCAL);
 }
 
+TEST_F(PortTest, WhereEveryTryIsTakenAFlowThatHasJustClosedMakesRoom) {
+  constexpr uint8_t kClosed = SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST;
+  const auto fill = [&](uint64_t age) {
+    plane_.forget_flows();
+    for (uint32_t i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
+      const uint8_t state = i == 9 ? kClosed : SLUICE_FLOW_ESTABLISHED;
+      plane_.age(occupy(nat_end_, nat_source(to_service(), i), SLUICE_FORWARD_NAT, state), age);
+    }
+  };
+  fill(SLUICE_IDLE_CLOSED_PRESSED - 1);
+  EXPECT_EQ(plane_.receive(to_service(kSyn)).action, XDP_DROP);
+  fill(SLUICE_IDLE_CLOSED_PRESSED + 1);
+  EXPECT_EQ(source_of(plane_.receive(to_service(kSyn))), nat_source(to_service(), 9));
+  EXPECT_EQ(source_of(plane_.receive(to_service())), nat_source(to_service(), 9));
+}
+
 TEST_F(PortTest, AFlowKeepsItsPortWhenThoseBeforeItBecomeFree) {
   for (uint32_t i = 0; i < 3; i++) occupy(nat_end_, nat_source(to_service(), i), SLUICE_FORWARD_NAT);
   plane_.receive(to_service(kSyn));
@@ -181,6 +197,9 @@ INSTANTIATE_TEST_SUITE_P(
         Idle{"TcpHalfClosed", kTcp, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN, SLUICE_IDLE_TCP_ESTABLISHED},
         Idle{"TcpClosed", kTcp, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN,
              SLUICE_IDLE_CLOSED},
+        Idle{"TcpClosedByTheBackendFirst", kTcp,
+             SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST,
+             SLUICE_IDLE_BACKEND_CLOSED},
         Idle{"TcpReset", kTcp, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_RESET, SLUICE_IDLE_CLOSED},
         Idle{"UdpNew", kUdp, SLUICE_FLOW_NEW, SLUICE_IDLE_UDP_NEW},
         Idle{"UdpEstablished", kUdp, SLUICE_FLOW_ESTABLISHED, SLUICE_IDLE_UDP_ESTABLISHED}),
