@@ -66,6 +66,14 @@ def the_api_server_accepts_the_chart(lab):
     expect(out.count("created (server dry run)") >= 20, f"hardly anything was rendered:\n{out}")
 
 
+def values_that_cannot_work_are_refused(lab):
+    """Values that an agent would end with at its start are refused by the chart"""
+    for grace, good in (("0s", False), ("1s", False), ("0m", False), ("10", False), ("2s", True), ("10s", True), ("1m", True)):
+        result = lab.helm("template", "sluice", CHART, "--set-string", f"announceGrace={grace}", check=False)
+        expect((result.returncode == 0) == good, f"announceGrace={grace}: exit {result.returncode}: {result.stderr}")
+        expect(good or "announceGrace" in result.stderr, f"announceGrace={grace}: names something else: {result.stderr}")
+
+
 def the_chart_installs(lab):
     """helm install: operator and agents become Ready as pods"""
     install(lab)
@@ -270,6 +278,8 @@ def an_upgrade_fails_no_request(lab):
     with lab.load(address):
         lab.helm("upgrade", "sluice", CHART, "--namespace", NAMESPACE, "--wait", "--timeout", "180s", *VALUES, "--set", "log.level=debug")
         agents_ready(lab)
+    part_of = lab.get("crd", "loadbalancers.sluice.io")["metadata"]["labels"].get("app.kubernetes.io/part-of")
+    expect(part_of == "sluice", f"the CRD was not upgraded: part-of={part_of}")
     expect(keys() == data, "the Secrets were changed")
     expect(lab.addresses() == before, f"addresses moved: {before} -> {lab.addresses()}")
 
@@ -336,8 +346,11 @@ def an_uninstall_leaves_nothing(lab):
     for kind, name, condition in (("lb", "shop", "Programmed"), ("lb", "shop", "Announced"), ("addresspool", "public", "Ready")):
         found = lab.wait_condition(kind, name, condition, "False", 1)
         expect(found["reason"] == "Uninstalled", f"{kind} {name}: {found}")
-    left = lab.kubectl("get", "secrets,leases,serviceaccounts,roles,jobs", "-n", NAMESPACE, "-o", "name").split()
+    kinds = "secrets,leases,serviceaccounts,roles,rolebindings,jobs,daemonsets,deployments"
+    left = lab.kubectl("get", kinds, "-n", NAMESPACE, "-o", "name").split()
     expect(not [name for name in left if "sluice" in name], f"left in the namespace: {left}")
+    left = lab.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name").split()
+    expect(not [name for name in left if "sluice" in name], f"left in the cluster: {[name for name in left if 'sluice' in name]}")
 
 
 def after_an_uninstall_services_can_be_deleted(lab):
@@ -365,6 +378,7 @@ def a_second_install_finds_the_addresses(lab):
 
 ALL = [
     the_api_server_accepts_the_chart,
+    values_that_cannot_work_are_refused,
     the_chart_installs,
     agents_have_no_more_rights_than_they_need,
     agents_listen_on_the_nodes_own_address_only,
