@@ -21,6 +21,13 @@ usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
 
 need_root() { [ "$(id -u)" -eq 0 ] || die "must run as root (namespaces, cgroups, XDP and packages need it)"; }
 
+# without_proxies: what this script runs from now on reaches others directly. A proxy that the machine downloads through is
+# not there in a namespace.
+without_proxies() {
+  local name
+  for name in http https ftp all no; do unset "${name}_proxy" "${name^^}_PROXY"; done
+}
+
 # seconds_since START: START is an $EPOCHREALTIME; prints seconds with one decimal.
 seconds_since() { awk -v a="${1/,/.}" -v b="${EPOCHREALTIME/,/.}" 'BEGIN { printf "%.1f", b - a }'; }
 
