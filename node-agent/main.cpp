@@ -26,6 +26,7 @@ agent::dataplane::Options dataplane_options(const agent::Options& options) {
     // Each service has an entry for every address, and two generations of the table lie side by side at a low load.
     const uint32_t entries_each = out.sizes.tables.service_keys / out.sizes.tables.services;
     out.sizes.tables.services = options.max_services;
+    out.sizes.owned_addresses = agent::dataplane::owned_room(options.max_services);
     out.sizes.tables.service_keys = std::max(kLeastKeys, std::bit_ceil(options.max_services * entries_each));
   }
   if (options.max_backends != 0) out.sizes.tables.backends = options.max_backends;

@@ -92,9 +92,7 @@ std::variant<api::Welcome, api::Refusal> Cluster::hello(api::SessionId session, 
       return api::Refusal{api::RefusalReason::purged, fmt::format("this node was purged in epoch {}", purged->second),
                           highest};
     }
-    if (auto remembered = core_.remember_epoch(hello.cluster_id, hello.epoch); !remembered) {
-      spdlog::error("{}", remembered.error().message());
-    }
+    core_.remember_epoch(hello.cluster_id, hello.epoch);
     spdlog::info("session of {} ({}, epoch {})", hello.identity, hello.version, hello.epoch);
     current_ = {session, hello.cluster_id, hello.epoch};
     acked_ = core_.facts().failures;

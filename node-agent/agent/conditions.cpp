@@ -36,6 +36,8 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
   if (!reason.empty()) return {"Ready", false, reason, fmt::format("{}", fmt::join(messages, "; "))};
   // Nothing is in the way, so no address has to move.
   if (stage == Stage::held) return {"Ready", true, "Starting", "bringing the state that is held into the maps"};
+  // It forwards, and answers for the others.
+  if (troubles.announce) return {"Ready", true, "AnnounceFailed", troubles.announce->message()};
   // It forwards; only a restart without the operator would begin with an older state.
   if (troubles.state_file) return {"Ready", true, "StateNotSaved", troubles.state_file->message()};
 

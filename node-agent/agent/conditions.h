@@ -18,6 +18,7 @@ struct Troubles {
   std::optional<Error> open;         // the dataplane could not be loaded
   std::vector<std::string> missing;  // interfaces that are not there
   std::optional<Error> attach;       // interfaces that refused
+  std::optional<Error> announce;     // addresses that it was to answer for and could not
   std::optional<Error> state_file;   // what is remembered could not be saved
 };
 

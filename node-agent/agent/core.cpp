@@ -96,13 +96,11 @@ Status Core::change_interfaces(const std::vector<config::Interface>& interfaces)
   return outcome;
 }
 
-Status Core::remember_epoch(const std::string& cluster_id, state::Epoch epoch) {
-  const state::Epoch before = epoch_of(cluster_id);
-  if (before == epoch) return {};
+void Core::remember_epoch(const std::string& cluster_id, state::Epoch epoch) {
+  if (epoch <= epoch_of(cluster_id)) return;
   memory_.epochs[cluster_id] = epoch;
-  auto saved = file_.save(memory_);
-  if (!saved) memory_.epochs[cluster_id] = before;
-  return saved;
+  save();
+  refresh_facts();
 }
 
 state::Epoch Core::epoch_of(const std::string& cluster_id) const {
@@ -112,12 +110,14 @@ state::Epoch Core::epoch_of(const std::string& cluster_id) const {
 
 void Core::save() {
   auto saved = file_.save(memory_);
-  if (!saved) {
-    spdlog::error("{}: after a restart the agent would begin without this state", saved.error().message());
-    troubles_.state_file = saved.error();
-  } else {
+  if (saved) {
     troubles_.state_file.reset();
+    return;
   }
+  if (troubles_.state_file != saved.error()) {
+    spdlog::error("{}: after a restart the agent would begin with what was saved before", saved.error().message());
+  }
+  troubles_.state_file = saved.error();
 }
 
 bool Core::open() {
@@ -273,16 +273,16 @@ void Core::announce() {
   const auto attached = dataplane_->attached();
   auto ownership = announce::ownership(*memory_.state, options_.node, attached, network_.view.addresses);
   if (!confirmed_) ownership = announce::withhold(std::move(ownership), answered_);
+  auto outcome = dataplane_->set_owned(ownership.owned, options_.announce_grace);
+  if (outcome.trouble && !troubles_.announce) spdlog::error("{}", outcome.trouble->message());
+  std::set<net::IpAddress> silent;
+  for (const auto& one : announce::taken(outcome.answered, ownership.owned)) silent.insert(one.address);
+  std::erase_if(ownership.announcing, [&](const net::IpAddress& address) { return silent.contains(address); });
+  const bool changed = ownership.announcing != facts_.announcing || outcome.trouble != troubles_.announce;
+  troubles_.announce = std::move(outcome.trouble);
   const auto now = announce::Heralds::Clock::now();
-  heralds_.add(announce::taken(owned_, ownership.owned), now);
-  if (auto set = dataplane_->set_owned(ownership.owned, options_.announce_grace); !set) {
-    if (!announce_trouble_) spdlog::error("{}", set.error().message());
-    announce_trouble_ = set.error();
-  } else {
-    announce_trouble_.reset();
-  }
-  const bool changed = ownership.announcing != facts_.announcing;
-  owned_ = std::move(ownership.owned);
+  heralds_.add(announce::taken(owned_, outcome.answered), now);
+  owned_ = std::move(outcome.answered);
   heralds_.tick(owned_, now, [this](const dataplane::OwnedAddress& owned) { gratuitous(owned); });
   if (!changed) return;
   facts_.announcing = std::move(ownership.announcing);
@@ -332,6 +332,10 @@ void Core::verify() {
 }
 
 void Core::retry() {
+  if (troubles_.state_file) {
+    save();
+    if (!troubles_.state_file) refresh_facts();
+  }
   if (!memory_.state) return;
   if (!dataplane_ || !programmed_) {
     program();

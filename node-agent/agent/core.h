@@ -60,8 +60,9 @@ class Core {
   void apply(state::DesiredState next);
   // Before `apply`: other interfaces. Fails, with nothing changed, where one is missing or refuses.
   Status change_interfaces(const std::vector<config::Interface>& interfaces);
-  // Remembers an epoch on disk before anything of it is used. Fails where it cannot be saved.
-  Status remember_epoch(const std::string& cluster_id, state::Epoch epoch);
+  // Remembers an epoch, on disk too before anything of it is used. A disk that does not take it (Troubles::state_file,
+  // tried again) lets an older leader in after a restart only.
+  void remember_epoch(const std::string& cluster_id, state::Epoch epoch);
 
   void on_network();  // the watcher has something new
   void announce();    // every second: renews what this node answers for
@@ -130,7 +131,6 @@ class Core {
   std::map<std::string, AttachedAs> attached_as_;
   std::vector<dataplane::OwnedAddress> owned_;
   announce::Heralds heralds_;
-  std::optional<Error> announce_trouble_;
   health::Facts facts_;
 };
 

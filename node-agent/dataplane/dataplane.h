@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,11 @@ struct OwnedAddress {
   net::IpAddress address;
   uint32_t ifindex = 0;
   friend auto operator<=>(const OwnedAddress&, const OwnedAddress&) = default;
+};
+
+struct OwnedOutcome {
+  std::vector<OwnedAddress> answered;  // of those asked for, ascending
+  std::optional<Error> trouble;        // the first of what went wrong
 };
 
 struct ServiceFailure {
@@ -113,8 +119,9 @@ class Dataplane {
   // program there.
   virtual Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) = 0;
   [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
-  // Answers ARP for these and only these from now until `valid_for` from now.
-  virtual Status set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
+  // Answers ARP for these and only these from now until `valid_for` from now. Goes on past what fails, and renews what
+  // is answered for already before it takes anything new: want of room silences nobody.
+  virtual OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
   // Those it answers ARP for at this moment, be it that an earlier process said so: their time has not passed.
   [[nodiscard]] virtual Result<std::vector<OwnedAddress>> owned() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;

@@ -24,6 +24,7 @@ namespace sluice::agent::dataplane {
 namespace {
 
 constexpr const char* kNotOpen = "the dataplane has been purged";
+constexpr const char* kAnswer = "answer ARP for";
 constexpr int kMostRounds = 64;  // of waiting for freed room, in one program()
 
 uint64_t monotonic_now() {
@@ -84,6 +85,7 @@ struct KernelDataplane::Open {
   bool grace();
   std::vector<ServiceFailure> read_back(const program::Touched* touched);
   Status find_owned();
+  OwnedOutcome set_owned(const std::set<OwnedAddress>& wanted, std::chrono::nanoseconds valid_for);
 
   Options options;
   Fd lock;
@@ -211,6 +213,50 @@ Status KernelDataplane::Open::find_owned() {
   return {};
 }
 
+OwnedOutcome KernelDataplane::Open::set_owned(const std::set<OwnedAddress>& wanted,
+                                              std::chrono::nanoseconds valid_for) {
+  const int fd = maps.fd("owned_addresses");
+  std::set<OwnedAddress>& there = *owned;
+  OwnedOutcome outcome;
+  const auto note = [&outcome](const tl::unexpected<Error>& failed) {
+    if (!outcome.trouble) {
+      outcome.trouble = failed.value();
+    }
+  };
+  const auto key_of = [](const OwnedAddress& one) { return sluice_owned_key{one.address.ipv4(), one.ifindex}; };
+  const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
+  const auto answer = [&](const OwnedAddress& one) {
+    const auto key = key_of(one);
+    if (!one.address.is_ipv4()) {
+      note(fail(ErrorKind::not_supported, kAnswer, one.address.to_string(), "IPv6 is not supported"));
+    } else if (bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
+      note(fail_errno(errno, kAnswer, one.address.to_string()));
+    } else {
+      outcome.answered.push_back(one);
+    }
+  };
+  // Those that go make the room that those that come may need.
+  for (auto one = there.begin(); one != there.end();) {
+    const auto key = key_of(*one);
+    if (wanted.contains(*one)) {
+      answer(*one++);
+    } else if (bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
+      note(fail_errno(errno, "stop answering ARP for", one->address.to_string()));
+      ++one;
+    } else {
+      one = there.erase(one);
+    }
+  }
+  for (const OwnedAddress& one : wanted) {
+    if (!there.contains(one)) {
+      answer(one);
+    }
+  }
+  there.insert(outcome.answered.begin(), outcome.answered.end());
+  std::sort(outcome.answered.begin(), outcome.answered.end());
+  return outcome;
+}
+
 KernelDataplane::KernelDataplane(std::unique_ptr<Open> open) : open_(std::move(open)) {}
 KernelDataplane::~KernelDataplane() = default;
 
@@ -295,45 +341,14 @@ std::vector<AttachedInterface> KernelDataplane::attached() const {
   return open_ == nullptr ? std::vector<AttachedInterface>{} : open_->attachments.list();
 }
 
-Status KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) {
-  const char* operation = "answer ARP for";
+OwnedOutcome KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) {
   if (open_ == nullptr) {
-    return fail(ErrorKind::unavailable, operation, "", kNotOpen);
+    return {{}, fail(ErrorKind::unavailable, kAnswer, "", kNotOpen).value()};
   }
   if (Status found = open_->find_owned(); !found) {
-    return found;
+    return {{}, found.error()};
   }
-  const int fd = open_->maps.fd("owned_addresses");
-  const auto key_of = [](const OwnedAddress& one) { return sluice_owned_key{one.address.ipv4(), one.ifindex}; };
-  std::set<OwnedAddress> wanted;
-  for (const OwnedAddress& one : owned) {
-    if (!one.address.is_ipv4()) {
-      return fail(ErrorKind::not_supported, operation, one.address.to_string(), "IPv6 is not supported");
-    }
-    wanted.insert(one);
-  }
-  // Those that go first: they may make the room that those that come need.
-  std::set<OwnedAddress>& there = *open_->owned;
-  for (auto one = there.begin(); one != there.end();) {
-    if (wanted.contains(*one)) {
-      ++one;
-      continue;
-    }
-    const auto key = key_of(*one);
-    if (bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
-      return fail_errno(errno, "stop answering ARP for", one->address.to_string());
-    }
-    one = there.erase(one);
-  }
-  const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
-  for (const OwnedAddress& one : wanted) {
-    const auto key = key_of(one);
-    if (bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
-      return fail_errno(errno, operation, one.address.to_string());
-    }
-    there.insert(one);
-  }
-  return {};
+  return open_->set_owned({owned.begin(), owned.end()}, valid_for);
 }
 
 Result<std::vector<OwnedAddress>> KernelDataplane::owned() const {

@@ -38,7 +38,7 @@ class KernelDataplane final : public Dataplane {
   ProgramOutcome verify() override;
   Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) override;
   [[nodiscard]] std::vector<AttachedInterface> attached() const override;
-  Status set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
+  OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
   [[nodiscard]] Result<std::vector<OwnedAddress>> owned() const override;
   Result<SweepOutcome> sweep(const IdleTimes& idle) override;
   [[nodiscard]] Result<Counters> counters() const override;

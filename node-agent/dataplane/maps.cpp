@@ -132,6 +132,7 @@ Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
     return pinned.contains(name) && pinned.at(name).fits;
   });
   maps.fresh_tables_ = !tables_fit;
+  Fd older_owned;
   for (bpf_map* map : wanted) {
     const std::string name = bpf_map__name(map);
     const auto found = pinned.find(name);
@@ -144,6 +145,8 @@ Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
     maps.unpinned_.push_back(name);
     if (name == "flows" && found != pinned.end() && same_layout(map, found->second.info)) {
       maps.older_flows_ = std::move(found->second.fd);
+    } else if (name == "owned_addresses" && found != pinned.end() && same_layout(map, found->second.info)) {
+      older_owned = std::move(found->second.fd);
     }
   }
   if (const int error = sluice_bpf__load(skeleton.get()); error != 0) {
@@ -161,8 +164,10 @@ Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
   if (Status mapped = maps.map_memory(); !mapped) {
     return tl::unexpected(mapped.error());
   }
-  if (Status copied = maps.take_over_flows(); !copied) {
-    return tl::unexpected(copied.error());
+  for (const Status& copied : {maps.take_over_flows(), maps.take_over_owned(older_owned.get())}) {
+    if (!copied) {
+      return tl::unexpected(copied.error());
+    }
   }
   // Where nothing is replaced nothing that is attached uses other maps: pin at once, so that a crash loses nothing.
   if (std::none_of(maps.unpinned_.begin(), maps.unpinned_.end(),
@@ -227,6 +232,25 @@ Status Maps::take_over_flows() const {
     }
   }
   return {};
+}
+
+// What this node answers for is known by it: without it an agent that has restarted would have to wait to be told.
+Status Maps::take_over_owned(int older) const {
+  if (older < 0) {
+    return {};
+  }
+  sluice_owned_key key{};
+  sluice_owned owned{};
+  const void* before = nullptr;
+  while (bpf_map_get_next_key(older, before, &key) == 0) {
+    before = &key;
+    // A smaller map takes as many as fit.
+    if (bpf_map_lookup_elem(older, &key, &owned) == 0 &&
+        bpf_map_update_elem(fd("owned_addresses"), &key, &owned, BPF_ANY) != 0) {
+      return errno == E2BIG ? Status() : fail_errno(errno, "copy an address to map", "owned_addresses");
+    }
+  }
+  return errno == ENOENT ? Status() : fail_errno(errno, "read map", "owned_addresses");
 }
 
 Status Maps::pin_all() {

@@ -1,6 +1,7 @@
 // The maps: made or taken over from their pins, mapped into memory, shared by the programs. Internal to dataplane/.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
@@ -14,10 +15,16 @@ struct bpf_object;
 
 namespace sluice::agent::dataplane {
 
+// Entries of owned_addresses, each an address on one interface, for so many services: an address of its own for each,
+// on a node with four interfaces that it is reached by. 80 bytes each.
+constexpr uint32_t owned_room(uint32_t services) {
+  return std::max<uint32_t>(4096, 4 * services);
+}
+
 struct MapSizes {
   program::Sizes tables;
   uint32_t flows = 262144;
-  uint32_t owned_addresses = 4096;
+  uint32_t owned_addresses = owned_room(program::Sizes{}.services);
 };
 
 class Maps {
@@ -54,6 +61,7 @@ class Maps {
  private:
   Maps() = default;
   Status map_memory();
+  Status take_over_owned(int older) const;
 
   std::string directory_;
   MapSizes sizes_;

@@ -323,7 +323,7 @@ TEST_F(Purge, EndsEveryOtherCall) {
   EXPECT_EQ(dataplane_->program(state_, "node0", {}).failures.size(), 2U);
   EXPECT_FALSE(dataplane_->attach({}));
   EXPECT_FALSE(dataplane_->sweep({}));
-  EXPECT_FALSE(dataplane_->set_owned({}, std::chrono::seconds(1)));
+  EXPECT_TRUE(dataplane_->set_owned({}, std::chrono::seconds(1)).trouble);
   EXPECT_THAT(dataplane_->attached(), IsEmpty());
   EXPECT_TRUE(dataplane_->purge());
 }

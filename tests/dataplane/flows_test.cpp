@@ -42,6 +42,24 @@ class Owned : public SandboxTest {
     dataplane_.reset();
     SandboxTest::TearDown();
   }
+  void must_own(const std::vector<OwnedAddress>& owned, seconds valid_for) {
+    const auto outcome = dataplane_->set_owned(owned, valid_for);
+    ASSERT_FALSE(outcome.trouble) << outcome.trouble->message();
+    EXPECT_EQ(outcome.answered, owned);
+  }
+  // 192.0.2.FIRST and those that follow, ascending.
+  [[nodiscard]] std::vector<OwnedAddress> addresses(uint32_t first, uint32_t count) const {
+    std::vector<OwnedAddress> many;
+    for (uint32_t n = first; n < first + count; ++n) {
+      many.push_back({net::IpAddress::from_ipv4(__builtin_bswap32(0xc0000200U + n)), near_});
+    }
+    return many;
+  }
+  uint64_t deadline_of(const OwnedAddress& one) {
+    const sluice_owned_key key{one.address.ipv4(), one.ifindex};
+    sluice_owned value{};
+    return bpf_map_lookup_elem(pinned_map("owned_addresses"), &key, &value) == 0 ? value.deadline : 0;
+  }
   int answer_for(const std::string& address) {
     return run_packet(program_fd("near"), arp_request("203.0.113.9", address)).verdict;
   }
@@ -61,11 +79,11 @@ class Owned : public SandboxTest {
 };
 
 TEST_F(Owned, AreAnsweredForOnTheirInterfaceUntilTheDeadline) {
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_ + 1000}}, seconds(60)));
+  must_own({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_ + 1000}}, seconds(60));
   EXPECT_EQ(answer_for("192.0.2.1"), kTransmit);
   EXPECT_EQ(answer_for("192.0.2.2"), kPass) << "another interface's";
   EXPECT_EQ(answer_for("192.0.2.3"), kPass);
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}}, seconds(0)));
+  must_own({{ip("192.0.2.1"), near_}}, seconds(0));
   // The program's clock is a coarse one, some milliseconds behind.
   const uint64_t give_up = now_ns() + 5'000'000'000U;
   while (answer_for("192.0.2.1") != kPass && now_ns() < give_up) {
@@ -75,7 +93,7 @@ TEST_F(Owned, AreAnsweredForOnTheirInterfaceUntilTheDeadline) {
 
 TEST_F(Owned, HaveTheDeadlineThatWasAskedFor) {
   const uint64_t before = now_ns();
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}}, seconds(30)));
+  must_own({{ip("192.0.2.1"), near_}}, seconds(30));
   const sluice_owned_key key{ip("192.0.2.1").ipv4(), near_};
   sluice_owned value{};
   ASSERT_EQ(bpf_map_lookup_elem(pinned_map("owned_addresses"), &key, &value), 0);
@@ -84,28 +102,59 @@ TEST_F(Owned, HaveTheDeadlineThatWasAskedFor) {
 }
 
 TEST_F(Owned, LeaveTheMapWhenTheyAreNotOwnedAnyMore) {
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60)));
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.2"), near_}}, seconds(60)));
+  must_own({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60));
+  must_own({{ip("192.0.2.2"), near_}}, seconds(60));
   EXPECT_THAT(in_map(), ElementsAre("192.0.2.2"));
 }
 
 TEST_F(Owned, OfAnEarlierProcessLeaveTheMapToo) {
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60)));
+  must_own({{ip("192.0.2.1"), near_}, {ip("192.0.2.2"), near_}}, seconds(60));
   dataplane_.reset();
   dataplane_ = open();
   EXPECT_EQ(in_map().size(), 2U) << "an agent that restarts goes on owning";
-  ASSERT_TRUE(dataplane_->set_owned({{ip("192.0.2.2"), near_}}, seconds(60)));
+  must_own({{ip("192.0.2.2"), near_}}, seconds(60));
   EXPECT_THAT(in_map(), ElementsAre("192.0.2.2"));
 }
 
-TEST_F(Owned, MoreThanFitAreRefused) {
-  std::vector<OwnedAddress> many;
-  for (uint32_t n = 0; n < 65; ++n) {
-    many.push_back({net::IpAddress::from_ipv4(__builtin_bswap32(0xc0000200U + n)), near_});
+TEST_F(Owned, MoreThanFitAreToldAndThoseThatAreThereAreRenewed) {
+  const auto there = addresses(100, 60);
+  must_own(there, seconds(5));
+  const uint64_t before = now_ns();
+  auto wanted = addresses(0, 100);  // sorted before what is there, and more than there is room for
+  wanted.insert(wanted.end(), there.begin(), there.end());
+  const auto outcome = dataplane_->set_owned(wanted, seconds(60));
+  ASSERT_TRUE(outcome.trouble);
+  EXPECT_EQ(outcome.trouble->kind, ErrorKind::exhausted);
+  EXPECT_EQ(outcome.answered.size(), 64U);
+  for (const OwnedAddress& one : there) {
+    EXPECT_GE(deadline_of(one), before + 60'000'000'000U) << one.address.to_string();
   }
-  const auto failed = dataplane_->set_owned(many, seconds(60));
-  ASSERT_FALSE(failed);
-  EXPECT_EQ(failed.error().kind, ErrorKind::exhausted);
+  for (const OwnedAddress& one : outcome.answered) {
+    EXPECT_NE(deadline_of(one), 0U) << one.address.to_string();
+  }
+}
+
+TEST_F(Owned, OneThatCannotBeLeavesTheOthersAlone) {
+  const auto outcome = dataplane_->set_owned({{ip("2001:db8::1"), near_}, {ip("192.0.2.1"), near_}}, seconds(60));
+  ASSERT_TRUE(outcome.trouble);
+  EXPECT_EQ(outcome.trouble->kind, ErrorKind::not_supported);
+  EXPECT_THAT(in_map(), ElementsAre("192.0.2.1"));
+}
+
+TEST_F(Owned, OfAnEarlierProcessWithAnotherRoomAreKnown) {
+  must_own(addresses(1, 3), seconds(60));
+  dataplane_.reset();
+  auto roomier = options();
+  roomier.sizes.owned_addresses = 128;
+  dataplane_ = open(roomier);
+  ASSERT_NE(dataplane_, nullptr);
+  EXPECT_EQ(dataplane_->owned()->size(), 3U);
+}
+
+TEST(OwnedRoom, IsForAnAddressOfItsOwnForEachServiceOnFourInterfaces) {
+  EXPECT_EQ(MapSizes{}.owned_addresses, 4 * MapSizes{}.tables.services);
+  EXPECT_EQ(owned_room(100'000), 400'000U);
+  EXPECT_EQ(owned_room(1), 4096U);
 }
 
 TEST(IdleTime, FollowsProtocolAndState) {

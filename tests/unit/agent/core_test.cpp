@@ -71,7 +71,7 @@ TEST_F(CoreTest, RemembersTheStateForTheNextStart) {
     Core core = make();
     core.set_watcher(&watcher_);
     core.apply(small_state(3, 9));
-    ASSERT_TRUE(core.remember_epoch("cluster-1", 3));
+    core.remember_epoch("cluster-1", 3);
   }
   kernel_.calls.clear();
   Core core = make();
@@ -95,6 +95,23 @@ TEST_F(CoreTest, OwnsWhatItIsFirstForAndRenewsForTheGrace) {
   core.apply(other);
   EXPECT_THAT(kernel_.owned, IsEmpty());
   EXPECT_THAT(core.facts().announcing, IsEmpty());
+}
+
+TEST_F(CoreTest, AddressThatIsNotAnsweredForIsToldAndNotCalledAnnounced) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  auto state = small_state(1, 1);
+  state.announcements[ip("192.0.2.11")] = {ip("192.0.2.11"), {"node1"}, {}};
+  kernel_.owned_room = 1;
+  core.apply(state);
+  EXPECT_THAT(core.facts().announcing, ElementsAre(ip("192.0.2.10")));
+  EXPECT_EQ(condition(core, "Ready").reason, "AnnounceFailed");
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("192.0.2.11"));
+  EXPECT_TRUE(core.facts().ready) << "it forwards what comes";
+  kernel_.owned_room = 2;
+  core.announce();
+  EXPECT_THAT(core.facts().announcing, ElementsAre(ip("192.0.2.10"), ip("192.0.2.11")));
+  EXPECT_EQ(condition(core, "Ready").reason, "Ready");
 }
 
 TEST_F(CoreTest, RestartWithinTheGraceGoesOnAnnouncing) {
@@ -356,7 +373,7 @@ TEST_F(CoreTest, LinkThatSomebodyTakesOffIsToldAndPutBack) {
 TEST_F(CoreTest, PurgeForgetsAllButTheEpochs) {
   Core core = make();
   core.set_watcher(&watcher_);
-  ASSERT_TRUE(core.remember_epoch("cluster-1", 5));
+  core.remember_epoch("cluster-1", 5);
   core.apply(small_state(5, 1));
   ASSERT_TRUE(core.purge());
   EXPECT_EQ(kernel_.calls.back(), "purge");
@@ -378,6 +395,10 @@ TEST_F(CoreTest, StateThatCannotBeSavedIsForwardedAllTheSameAndTold) {
   EXPECT_TRUE(kernel_.programmed);
   EXPECT_EQ(condition(core, "Ready").reason, "StateNotSaved");
   EXPECT_TRUE(core.facts().ready);
+  std::filesystem::remove(directory_.file("state.json.new"));
+  core.retry();
+  EXPECT_EQ(condition(core, "Ready").reason, "Ready");
+  EXPECT_TRUE(std::filesystem::exists(directory_.file("state.json"))) << "it is tried again";
 }
 
 }  // namespace

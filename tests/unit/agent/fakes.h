@@ -28,6 +28,7 @@ struct FakeKernel {
   std::vector<dataplane::InterfaceRequest> attached;
   std::vector<dataplane::OwnedAddress> owned;
   std::chrono::nanoseconds owned_for{};
+  size_t owned_room = SIZE_MAX;
 };
 
 class FakeDataplane final : public dataplane::Dataplane {
@@ -62,10 +63,13 @@ class FakeDataplane final : public dataplane::Dataplane {
     }
     return out;
   }
-  Status set_owned(const std::vector<dataplane::OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override {
+  dataplane::OwnedOutcome set_owned(const std::vector<dataplane::OwnedAddress>& owned,
+                                    std::chrono::nanoseconds valid_for) override {
     kernel_.owned = owned;
     kernel_.owned_for = valid_for;
-    return {};
+    if (owned.size() <= kernel_.owned_room) return {owned, std::nullopt};
+    kernel_.owned.resize(kernel_.owned_room);
+    return {kernel_.owned, fail_errno(E2BIG, "answer ARP for", owned[kernel_.owned_room].address.to_string()).value()};
   }
   [[nodiscard]] Result<std::vector<dataplane::OwnedAddress>> owned() const override { return kernel_.owned; }
   Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {

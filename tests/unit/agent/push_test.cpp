@@ -152,6 +152,24 @@ TEST_F(PushTest, LowerEpochIsRefusedAlsoAfterARestart) {
   EXPECT_EQ(kernel_.programmed, small_state(5, 1));
 }
 
+TEST_F(PushTest, LowerEpochIsRefusedAlsoWhereTheHigherCouldNotBeSaved) {
+  ASSERT_TRUE(session(5)->push(small_state(5, 1))->has_ack());
+  std::filesystem::create_directory(directory_.file("state.json.new"));
+  auto young = session(6);
+  const auto reply = client()->hello(5);
+  ASSERT_TRUE(reply && reply->has_refused());
+  EXPECT_EQ(reply->refused().reason(), v1::Refused::EPOCH_TOO_LOW);
+  EXPECT_EQ(reply->refused().highest_epoch(), 6U);
+  EXPECT_TRUE(young->wait_for_status([](const v1::Status& status) {
+    return std::ranges::any_of(status.conditions(), [](const auto& one) { return one.reason() == "StateNotSaved"; });
+  }));
+  std::filesystem::remove(directory_.file("state.json.new"));
+  loop_->call([this] { core_->retry(); });
+  stop();
+  start();
+  EXPECT_TRUE(client()->hello(5)->has_refused()) << "saved as soon as the disk takes it";
+}
+
 TEST_F(PushTest, EpochsOfAnotherClusterAreItsOwn) {
   ASSERT_TRUE(session(5)->push(small_state(5, 1))->has_ack());
   const auto reply = client()->hello(1, "node1", "cluster-2");
