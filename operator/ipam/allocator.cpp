@@ -134,7 +134,7 @@ class Allocator {
   void adopt(Case& c, const std::vector<IpAddress>& incumbent, bool from_pool_only) {
     const Request& request = *c.request;
     for (const IpAddress& address : incumbent) {
-      if (request.keep_only || c.satisfied() || !address.is_ipv4() || c.has(address)) continue;
+      if ((request.keep_only && !request.standing) || c.satisfied() || !address.is_ipv4() || c.has(address)) continue;
       if (!request.wanted.empty() && !listed(request.wanted, address)) continue;
       const auto released = input_.busy.contains(address) && listed(request.programmed, address);
       if (by_address_.contains(address) || taken_.contains(address) || (input_.busy.contains(address) && !released))

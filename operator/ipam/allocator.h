@@ -28,6 +28,8 @@ struct Request {
   std::vector<net::IpAddress> programmed;  // what agents have for it
   std::vector<net::IpAddress> in_status;   // what its status says
   bool keep_only = false;                  // being deleted, or not accepted: keeps what it has and gets nothing new
+  bool standing = false;                   // with keep_only: what is in `programmed` is served on, and claimed again
+                                           // where a claim is missing
   bool may_claim = true;                   // false: its finalizer is not there yet, no claim is created
 };
 

@@ -38,8 +38,7 @@ class Complaints {
   [[nodiscard]] Finding finding() const {
     if (!invalid_.good) return invalid_;
     if (fields_.empty()) return {true, "Accepted", "the spec can be built" + note_};
-    return {false, "NotSupported",
-            "not supported yet: " + fields_ + "; nothing of this object is programmed until it is removed"};
+    return {false, "NotSupported", "not supported yet: " + fields_};
   }
 
  private:

@@ -8,6 +8,7 @@
 #include "operator/planner/acceptance.h"
 #include "operator/planner/announcements.h"
 #include "operator/planner/requests.h"
+#include "operator/planner/standing.h"
 
 namespace sluice::planner {
 namespace {
@@ -20,6 +21,7 @@ struct Wish {
   const resources::ObjectMeta* meta = nullptr;
   ResolveCache::Value resolved;
   std::vector<ipam::Allocation> addresses;
+  bool standing = false;  // not as its spec says, which is not accepted: as it is in force
 };
 
 bool has_history(const state::Service& service) {
@@ -98,22 +100,26 @@ class Planner {
 
   void collect_wishes() {
     const resources::EndpointGuard guard = resources::make_guard(input_.cluster);
-    for (const auto& [key, service] : input_.cluster.services) {
+    for (const auto& entry : input_.cluster.services) {
+      const resources::Ptr<resources::Service>& service = entry.second;
       if (!is_ours(*service, input_.options)) continue;
-      const Owner owner{resources::OwnerKind::service, key};
+      const Owner owner{resources::OwnerKind::service, entry.first};
       const auto resolve = [&] { return cache_.get(owner, service, input_.cluster, guard); };
-      collect(owner, service->meta, service->fingerprint, accept(*service), resolve);
+      const auto stay = [&](const InForce& in_force) { return carry_on(*service, in_force, *resolve()); };
+      collect(owner, service->meta, service->fingerprint, accept(*service), resolve, stay);
     }
-    for (const auto& [key, lb] : input_.cluster.load_balancers) {
-      const Owner owner{resources::OwnerKind::load_balancer, key};
+    for (const auto& entry : input_.cluster.load_balancers) {
+      const resources::Ptr<resources::LoadBalancer>& lb = entry.second;
+      const Owner owner{resources::OwnerKind::load_balancer, entry.first};
       const auto resolve = [&] { return cache_.get(owner, lb, input_.cluster, guard); };
-      collect(owner, lb->meta, lb->meta.generation, accept(*lb), resolve);
+      const auto stay = [&](const InForce& in_force) { return carry_on(*lb, in_force, *resolve(), input_.cluster); };
+      collect(owner, lb->meta, lb->meta.generation, accept(*lb), resolve, stay);
     }
   }
 
-  template <typename Resolve>
+  template <typename Resolve, typename Stay>
   void collect(const Owner& owner, const resources::ObjectMeta& meta, int64_t generation, Finding accepted,
-               const Resolve& resolve) {
+               const Resolve& resolve, const Stay& stay) {
     if (meta.deleting) return;
     ObjectPlan& object = plan_.objects[owner];
     object.generation = generation;
@@ -124,27 +130,47 @@ class Planner {
     } else {
       object.addresses = {false, "Pending", "not decided yet"};
     }
-    if (!object.accepted.good) return;
-    Wish wish{owner, &meta, resolve(), {}};
-    object.backends_resolved = wish.resolved->backends;
-    object.endpoints_total = wish.resolved->endpoints_total;
-    object.endpoints_ready = wish.resolved->endpoints_ready;
-    if (decision != input_.addresses.end()) wish.addresses = usable(wish, decision->second);
+    Wish wish{owner, &meta, {}, {}, !object.accepted.good};
+    if (wish.standing) {
+      const InForce in_force = same_object(owner, meta) ? in_force_of(owner, previous_) : InForce{};
+      if (!in_force.empty()) wish.resolved = std::make_shared<const Resolved>(stay(in_force));
+    } else {
+      wish.resolved = resolve();
+    }
+    if (wish.resolved != nullptr) {
+      object.backends_resolved = wish.resolved->backends;
+      object.endpoints_total = wish.resolved->endpoints_total;
+      object.endpoints_ready = wish.resolved->endpoints_ready;
+      if (decision != input_.addresses.end()) wish.addresses = usable(wish, decision->second);
+    }
+    if (wish.standing) {
+      object.accepted.message += wish.addresses.empty()
+                                     ? "; nothing of this object is programmed until that is corrected"
+                                     : "; what was in force before stays as it was until that is corrected";
+    }
     object.programmed = wish.addresses;
+    object.uid = meta.uid;
     if (!wish.addresses.empty()) wishes_.push_back(std::move(wish));
+  }
+
+  // Not one that was deleted and made again under the same name between two rounds.
+  [[nodiscard]] bool same_object(const Owner& owner, const resources::ObjectMeta& meta) const {
+    const auto known = input_.memory.objects.find(owner);
+    return known == input_.memory.objects.end() || known->second.uid == meta.uid;
   }
 
   // What it holds, and what it is about to claim again while the nodes have it already (its claim was deleted by hand).
   std::vector<ipam::Allocation> usable(const Wish& wish, const ipam::Decision& decision) const {
-    std::vector<ipam::Allocation> out = decision.held;
-    for (const ipam::Allocation& claiming : decision.claiming) {
-      const bool programmed = std::ranges::any_of(wish.resolved->services, [&](const state::Service& service) {
+    const auto programmed = [&](const ipam::Allocation& allocation) {
+      return std::ranges::any_of(wish.resolved->services, [&](const state::Service& service) {
         const auto before = previous_.services.find(service.id);
         return before != previous_.services.end() &&
-               std::ranges::find(before->second.addresses, claiming.address) != before->second.addresses.end();
+               std::ranges::find(before->second.addresses, allocation.address) != before->second.addresses.end();
       });
-      if (programmed) out.push_back(claiming);
-    }
+    };
+    std::vector<ipam::Allocation> out = decision.held;
+    if (wish.standing) std::erase_if(out, [&](const ipam::Allocation& held) { return !programmed(held); });
+    std::ranges::copy_if(decision.claiming, std::back_inserter(out), programmed);
     return out;
   }
 
@@ -167,6 +193,7 @@ class Planner {
         for (const state::Service& service : wish.resolved->services) {
           for (const ipam::Allocation& allocation : wish.addresses) {
             if (incumbent(wish, service, allocation.address) != incumbents) continue;
+            if (wish.standing && !incumbents) continue;  // nothing is added to it
             give(wish, service, allocation.address);
           }
         }
@@ -190,9 +217,11 @@ class Planner {
     for (const Wish& wish : wishes_) {
       for (const state::Service& resolved : wish.resolved->services) {
         state::Service wanted = resolved;
+        wanted.addresses.clear();
         for (const ipam::Allocation& allocation : wish.addresses) {
           const auto owner = frontends_.find({allocation.address, resolved.port, resolved.protocol});
-          if (owner->second.first == &resolved) wanted.addresses.push_back(allocation.address);
+          if (owner != frontends_.end() && owner->second.first == &resolved)
+            wanted.addresses.push_back(allocation.address);
         }
         if (wanted.addresses.empty()) continue;
         std::ranges::sort(wanted.addresses);
@@ -306,6 +335,7 @@ class Planner {
           std::ranges::any_of(object.programmed, [this](const auto& a) { return moved_.contains(a.address); });
       const auto [entry, fresh] = plan_.memory.objects.try_emplace(owner);
       Memory::Object& memory = entry->second;
+      memory.uid = object.uid;
       if (fresh || memory.generation != object.generation) {
         memory.generation = object.generation;
         memory.generation_revision = plan_.next.revision;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/planner/acceptance.h"
+#include "operator/planner/standing.h"
 
 namespace sluice::planner {
 namespace {
@@ -16,7 +17,7 @@ std::vector<net::IpAddress> addresses(const std::vector<std::string>& texts) {
   return out;
 }
 
-ipam::Request service_request(const resources::Service& service, bool ours) {
+ipam::Request service_request(const resources::Service& service) {
   ipam::Request out;
   out.owner = {resources::OwnerKind::service, service.meta.key};
   out.meta = service.meta;
@@ -26,7 +27,6 @@ ipam::Request service_request(const resources::Service& service, bool ours) {
   std::vector<std::string> ips;
   for (const resources::IngressPoint& point : service.ingress) ips.push_back(point.ip);
   out.in_status = addresses(ips);
-  out.keep_only = !ours || service.meta.deleting || !accept(service).good;
   out.may_claim = service.meta.has_finalizer(kCleanupFinalizer);
   return out;
 }
@@ -39,8 +39,24 @@ ipam::Request load_balancer_request(const resources::LoadBalancer& lb) {
   out.wanted = addresses(lb.addresses);
   out.pools = lb.address_pools;
   out.in_status = addresses(lb.status_addresses);
-  out.keep_only = lb.meta.deleting || !accept(lb).good;
   return out;
+}
+
+// Of one whose present spec is not accepted, what is in force is all it asks for, claims that are missing included.
+void stand(ipam::Request& request, const state::DesiredState& previous) {
+  if (request.programmed.empty()) return;
+  std::erase_if(request.wanted, [&](const net::IpAddress& address) {
+    return std::ranges::find(request.programmed, address) == request.programmed.end();
+  });
+  for (const net::IpAddress& address : request.programmed) {
+    if (std::ranges::find(request.wanted, address) == request.wanted.end()) request.wanted.push_back(address);
+  }
+  request.pools.clear();
+  request.ports.clear();
+  for (const state::Service* service : in_force_of(request.owner, previous)) {
+    request.ports.push_back({service->port, to_string(service->protocol)});
+  }
+  request.standing = true;
 }
 
 }  // namespace
@@ -77,16 +93,29 @@ std::vector<ipam::Request> make_requests(const resources::ClusterState& cluster,
     }
   }
   std::vector<ipam::Request> out;
-  const auto add = [&](ipam::Request request) {
+  const auto add = [&](ipam::Request request, bool accepted) {
     if (const auto found = programmed.find(request.owner); found != programmed.end())
       request.programmed = found->second;
+    if (!accepted) {
+      request.keep_only = true;
+      stand(request, previous);
+    }
     out.push_back(std::move(request));
   };
   for (const auto& [key, service] : cluster.services) {
     const bool ours = is_ours(*service, options);
-    if (ours || service->meta.has_finalizer(kCleanupFinalizer)) add(service_request(*service, ours));
+    if (!ours && !service->meta.has_finalizer(kCleanupFinalizer)) continue;
+    ipam::Request request = service_request(*service);
+    request.keep_only = !ours || service->meta.deleting;
+    const bool accepted = request.keep_only || accept(*service).good;
+    add(std::move(request), accepted);
   }
-  for (const auto& [key, lb] : cluster.load_balancers) add(load_balancer_request(*lb));
+  for (const auto& [key, lb] : cluster.load_balancers) {
+    ipam::Request request = load_balancer_request(*lb);
+    request.keep_only = lb->meta.deleting;
+    const bool accepted = request.keep_only || accept(*lb).good;
+    add(std::move(request), accepted);
+  }
   return out;
 }
 

@@ -91,6 +91,7 @@ struct Finding {
 // What the planner wants to find again at the next plan of the same term. A new leader starts with an empty one.
 struct Memory {
   struct Object {
+    std::string uid;
     int64_t generation = 0;
     state::Revision generation_revision = 0;  // from which on the state holds this generation
     state::Revision changed_revision = 0;     // at which the state last changed for this object
@@ -107,9 +108,10 @@ struct Memory {
 
 // One Service of our class or LoadBalancer.
 struct ObjectPlan {
+  std::string uid;
   int64_t generation = 0;  // changes with the spec
-  Finding accepted;
-  Finding addresses;  // from the allocator
+  Finding accepted;        // not good though `services` are there: what was in force before stays
+  Finding addresses;       // from the allocator
   Finding backends_resolved;
   std::vector<ipam::Allocation> programmed;  // the addresses its services are on
   std::vector<std::string> services;         // ids in the state

@@ -144,6 +144,37 @@ TEST(OperatorService, WithWhatIsNotSupportedIsRefusedByName) {
   lab.wait_for_address("local");
 }
 
+TEST(OperatorService, InForceStaysWithAnEditThatIsNotAcceptedAndFollowsItsPods) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.make_pod("web-1", "web", 0, "10.1.0.1");
+  const auto address = lab.wait_for_address("web");
+  lab.wait_for_backends(0, address, {"10.1.0.1:8080"});
+  const auto annotate = [&](const char* forwarding) {
+    lab.patch(kServices, "web", {{"metadata", {{"annotations", {{"sluice.io/forwarding", forwarding}}}}}});
+  };
+  annotate("nat");
+  lab.wait_for_condition(kServices, "web", "sluice.io/Accepted", "False", "InvalidAnnotation");
+  EXPECT_THAT(lab.condition(kServices, "web", "sluice.io/Accepted").message,
+              HasSubstr("what was in force before stays"));
+  lab.make_pod("web-2", "web", 1, "10.1.1.1");
+  lab.wait_for_backends(0, address, {"10.1.0.1:8080", "10.1.1.1:8080"});
+  EXPECT_THAT(lab.ingress("web"), ElementsAre(address));
+  EXPECT_EQ(lab.condition(kServices, "web", "sluice.io/Announced").status, "True");
+  // The next operator knows it from the agents alone.
+  lab.replace_operator();
+  lab.remove_pod("web-1");
+  lab.wait_for_backends(1, address, {"10.1.1.1:8080"});
+  EXPECT_THAT(lab.ingress("web"), ElementsAre(address));
+  EXPECT_EQ(lab.condition(kServices, "web", "sluice.io/Accepted").status, "False");
+  annotate("NAT");
+  lab.wait_for_condition(kServices, "web", "sluice.io/Accepted", "True");
+  lab.wait_for_condition(kServices, "web", "sluice.io/Programmed", "True");
+  EXPECT_THAT(lab.ingress("web"), ElementsAre(address));
+  EXPECT_EQ(lab.agent(0).held()->services.at("Service/" + lab.ns() + "/web/http").forwarding, state::Forwarding::nat);
+}
+
 TEST(OperatorService, IsHeldUntilEveryLivingAgentHasTakenItDown) {
   Lab lab;
   lab.start();

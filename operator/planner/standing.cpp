@@ -1,0 +1,117 @@
+#include "operator/planner/standing.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace sluice::planner {
+namespace {
+
+using GroupFollows = std::function<bool(const std::string& group)>;
+
+// Of each name the group that is in the choice, else the one that was last.
+std::vector<state::Group> known_groups(const state::Service& service) {
+  std::map<std::string, std::pair<state::Revision, uint32_t>> latest;  // by name: until when, and its weight
+  for (const state::Backend& backend : service.backends) {
+    const state::Group& group = service.groups.at(backend.group);
+    const std::pair stay{backend.left == 0 ? UINT64_MAX : backend.left, group.weight};
+    const auto [entry, fresh] = latest.try_emplace(group.name, stay);
+    if (!fresh && entry->second < stay) entry->second = stay;
+  }
+  std::vector<state::Group> out;
+  out.reserve(latest.size());
+  for (const auto& [name, stay] : latest) out.push_back({name, stay.second});
+  return out;
+}
+
+void add_members(const state::Service& from, const std::string& name, uint32_t group, state::Service& into) {
+  for (const state::Backend& backend : from.backends) {
+    if (backend.left != 0 || from.groups.at(backend.group).name != name) continue;
+    state::Backend member = backend;
+    member.group = group;
+    member.joined = 0;
+    into.backends.push_back(std::move(member));
+  }
+}
+
+// `now` is nullptr where the present spec has no such port.
+state::Service follow(const state::Service& before, const state::Service* now, const GroupFollows& follows) {
+  state::Service out = before;
+  out.sizes.clear();
+  out.groups.clear();
+  out.backends.clear();
+  std::vector<state::Group> groups = known_groups(before);
+  if (groups.empty() && now != nullptr) groups = now->groups;
+  for (state::Group& group : groups) {
+    const bool from_now = now != nullptr && follows(group.name);
+    add_members(from_now ? *now : before, group.name, static_cast<uint32_t>(out.groups.size()), out);
+    out.groups.push_back(std::move(group));
+  }
+  return out;
+}
+
+const state::Service* find(const std::vector<state::Service>& services, const std::string& id) {
+  const auto found = std::ranges::find(services, id, &state::Service::id);
+  return found == services.end() ? nullptr : &*found;
+}
+
+Resolved with_counts_of(const Resolved& now) {
+  Resolved out;
+  out.backends = now.backends;
+  out.endpoints_total = now.endpoints_total;
+  out.endpoints_ready = now.endpoints_ready;
+  return out;
+}
+
+// Whether the present spec leads this group of this port to a Service and port that exist.
+bool leads_somewhere(const resources::LoadBalancer& lb, const resources::LoadBalancerPort& port,
+                     const std::string& group, const resources::ClusterState& cluster) {
+  const auto backend = std::ranges::find(lb.backends, group, &resources::LoadBalancerBackend::name);
+  if (backend == lb.backends.end()) return false;
+  const auto service = cluster.services.find({lb.meta.key.ns, backend->service});
+  if (service == cluster.services.end() || service->second->type == "ExternalName") return false;
+  const auto other = std::ranges::find(backend->ports, port.name, [](const auto& entry) { return entry.first; });
+  const resources::PortRef& wanted = other == backend->ports.end() ? port.backend_port : other->second;
+  return resources::find_port(*service->second, wanted, port.protocol) != nullptr;
+}
+
+}  // namespace
+
+InForce in_force_of(const Owner& owner, const state::DesiredState& state) {
+  const std::string prefix = std::string(to_string(owner.kind)) + "/" + owner.key.ns + "/" + owner.key.name + "/";
+  InForce out;
+  for (auto it = state.services.lower_bound(prefix); it != state.services.end() && it->first.starts_with(prefix);
+       ++it) {
+    out.push_back(&it->second);
+  }
+  return out;
+}
+
+Resolved carry_on(const resources::Service& service, const InForce& in_force, const Resolved& now) {
+  Resolved out = with_counts_of(now);
+  const bool other_family =
+      !service.ip_families.empty() && std::ranges::find(service.ip_families, "IPv4") == service.ip_families.end();
+  for (const state::Service* before : in_force) {
+    const bool there = !other_family && std::ranges::any_of(service.ports, [&](const resources::ServicePort& port) {
+      const std::string name = port.name.empty() ? std::to_string(port.port) : port.name;
+      return before->id.ends_with("/" + name) && port.protocol == to_string(before->protocol);
+    });
+    out.services.push_back(
+        follow(*before, there ? find(now.services, before->id) : nullptr, [](const std::string&) { return true; }));
+  }
+  return out;
+}
+
+Resolved carry_on(const resources::LoadBalancer& lb, const InForce& in_force, const Resolved& now,
+                  const resources::ClusterState& cluster) {
+  Resolved out = with_counts_of(now);
+  for (const state::Service* before : in_force) {
+    const auto port = std::ranges::find_if(lb.ports, [&](const resources::LoadBalancerPort& candidate) {
+      return before->id.ends_with("/" + candidate.name) && candidate.protocol == to_string(before->protocol);
+    });
+    const auto follows = [&](const std::string& group) { return leads_somewhere(lb, *port, group, cluster); };
+    out.services.push_back(follow(*before, port == lb.ports.end() ? nullptr : find(now.services, before->id), follows));
+  }
+  return out;
+}
+
+}  // namespace sluice::planner
