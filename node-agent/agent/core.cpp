@@ -133,6 +133,11 @@ bool Core::open() {
   return true;
 }
 
+Result<Core::Left> Core::left_by_an_earlier_run() {
+  if (!open()) return tl::unexpected(*troubles_.open);
+  return Left{!dataplane_->attached().empty(), dataplane_->flow_hash_key()};
+}
+
 void Core::take_network(std::chrono::milliseconds patience) {
   if (watcher_ == nullptr) return;
   network_ = watcher_->wait(patience);
@@ -171,6 +176,15 @@ dataplane::NextHops Core::next_hops() const {
   return hops;
 }
 
+Core::Ways Core::ways() const {
+  Ways ways{next_hops(), {}};
+  for (const auto& [address, hop] : ways.next_hops) {
+    const auto link = hop.local ? network_.view.links.end() : network_.view.links.find(hop.ifindex);
+    if (link != network_.view.links.end()) ways.devices[hop.ifindex] = {link->second.mac, link->second.mtu};
+  }
+  return ways;
+}
+
 void Core::program() {
   if (!open()) {
     refresh_facts();
@@ -179,8 +193,8 @@ void Core::program() {
   const ChosenInterfaces chosen = choose();
   if (watcher_ != nullptr) watcher_->set_targets(targets(), chosen.indices);
   take_network(programmed_ ? options_.resolve_patience : kFirstPatience);
-  programmed_hops_ = next_hops();
-  const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_hops_);
+  programmed_ways_ = ways();
+  const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_ways_.next_hops);
   program_failures_ = outcome.failures;
   programmed_ = true;
   spdlog::info("programmed revision {} of {}: {} services, {} map writes, {} failures", memory_.state->revision,
@@ -248,11 +262,11 @@ void Core::on_network() {
   const ChosenInterfaces chosen = choose();
   watcher_->set_targets(targets(), chosen.indices);
   attach_if_changed();
-  if (auto hops = next_hops(); hops != programmed_hops_) {
-    if (auto updated = dataplane_->update_next_hops(hops); !updated) {
+  if (auto now = ways(); now != programmed_ways_) {
+    if (auto updated = dataplane_->update_next_hops(now.next_hops); !updated) {
       spdlog::error("{}", updated.error().message());
     } else {
-      programmed_hops_ = std::move(hops);
+      programmed_ways_ = std::move(now);
     }
   }
   // A link that has come up may lead to a network that has not heard of this node.
@@ -342,7 +356,8 @@ void Core::retry() {
     return;
   }
   const ChosenInterfaces chosen = choose();
-  if (chosen.requests.empty() || (!troubles_.attach && still_attached(chosen))) return;
+  if (chosen.requests.empty()) return;
+  if (!troubles_.attach && still_attached(chosen) && dataplane_->without_egress().empty()) return;
   if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
   if (attach(chosen)) announce();
   refresh_facts();

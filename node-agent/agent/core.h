@@ -3,12 +3,14 @@
 // the kernel takes.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "node-agent/agent/conditions.h"
@@ -76,6 +78,12 @@ class Core {
   [[nodiscard]] const std::optional<state::DesiredState>& state() const { return memory_.state; }
   // Whether there was something to remember that could not be understood: what stands in the kernel may be in use.
   [[nodiscard]] bool memory_lost() const { return memory_lost_; }
+  // What an earlier run has left in the kernel. Opens the dataplane; fails where that does.
+  struct Left {
+    bool attached = false;
+    std::optional<std::array<uint64_t, 2>> flow_hash_key;  // by which its flows have found their backends
+  };
+  Result<Left> left_by_an_earlier_run();
   [[nodiscard]] state::Epoch epoch_of(const std::string& cluster_id) const;
   // Whether the state is known to hold: somebody has said so since this process started, or this node never stopped
   // answering for what the state gives it. Until then only what it never stopped answering for is announced.
@@ -86,6 +94,12 @@ class Core {
   void set_config_error(std::string error);
 
  private:
+  // What the maps say of the ways: next hops, and of each device that they leave by its MAC and MTU.
+  struct Ways {
+    dataplane::NextHops next_hops;
+    std::map<uint32_t, std::pair<dataplane::Mac, uint32_t>> devices;
+    friend bool operator==(const Ways&, const Ways&) = default;
+  };
   void learn_what_is_answered();
   void program();
   void attach_if_changed();
@@ -96,6 +110,7 @@ class Core {
   [[nodiscard]] ChosenInterfaces choose() const;
   [[nodiscard]] nexthop::Targets targets() const;
   [[nodiscard]] dataplane::NextHops next_hops() const;
+  [[nodiscard]] Ways ways() const;
   void save();
   void release_neighbours();
   void refresh_facts();
@@ -124,7 +139,7 @@ class Core {
   bool confirmed_ = false;
   std::set<net::IpAddress> answered_;  // while not confirmed: the addresses that were still answered for at the start
   bool programmed_ = false;            // by this process
-  dataplane::NextHops programmed_hops_;
+  Ways programmed_ways_;
   std::vector<dataplane::ServiceFailure> program_failures_;  // as the last program or verify told
   Troubles troubles_;
   // What the last successful attach was made for: a device that is another now, or has another MAC, is attached again.

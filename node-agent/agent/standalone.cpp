@@ -41,11 +41,11 @@ Status Standalone::begin() {
           ErrorKind::conflict, "start", "standalone mode",
           fmt::format("this machine holds the state of cluster {}: run sluice-agent --purge first", held->cluster_id));
     }
-    const bool first = !held && !core_.memory_lost();
+    const bool remembered = held || core_.memory_lost();
     auto taken = take(text_);
     if (!taken) return taken;
     if (auto trouble = first_trouble(core_.troubles())) {
-      if (first) std::ignore = core_.purge();
+      if (!remembered && !took_over_) std::ignore = core_.purge();
       return tl::unexpected(*trouble);
     }
     return {};
@@ -89,6 +89,16 @@ Status Standalone::take(const std::string& text) {
   const auto& held = core_.state();
   auto next = config::plan_standalone(held ? &*held : nullptr, config->services, options_.node, random_key());
   if (auto valid = state::validate(next); !valid) return refused(valid.error());
+  if (!held) {
+    // The memory is lost, what it was of may forward still: with another key every flow would find another backend.
+    const auto left = core_.left_by_an_earlier_run();
+    if (!left) return refused(left.error());
+    took_over_ = left->attached;
+    if (left->flow_hash_key) {
+      spdlog::warn("there is no state of what this machine forwards: going on with the flow hash key in its maps");
+      next.flow_hash_key = *left->flow_hash_key;
+    }
+  }
   adopt(std::move(next));
   metrics_.pushed(std::chrono::steady_clock::now() - begun, true);
   metrics_.reloaded(true, std::chrono::system_clock::now());

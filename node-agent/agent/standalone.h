@@ -44,6 +44,7 @@ class Standalone {
   Core& core_;
   health::Metrics& metrics_;
   std::string text_;
+  bool took_over_ = false;  // what an earlier run has left attached, without its memory
   config::Retirement retirement_;
   std::unique_ptr<config::FileFollower> follower_;
 };

@@ -96,6 +96,20 @@ std::vector<AttachedInterface> Attachments::list() const {
   return attached;
 }
 
+std::vector<std::string> Attachments::without_egress() const {
+  std::vector<std::string> missing;
+  for (const auto& [name, attachment] : attachments_) {
+    if (!alive(attachment)) {
+      continue;
+    }
+    // Where the kernel does not say, nobody has said that it is gone.
+    if (const auto there = has_egress(attachment.device.ifindex, name); there && !*there) {
+      missing.push_back(name);
+    }
+  }
+  return missing;
+}
+
 Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps) {
   std::vector<Step> steps;
   std::set<std::string> wanted;

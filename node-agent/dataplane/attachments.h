@@ -26,6 +26,9 @@ class Attachments {
   // Those whose link is alive.
   [[nodiscard]] std::vector<AttachedInterface> list() const;
 
+  // See Dataplane::without_egress.
+  [[nodiscard]] std::vector<std::string> without_egress() const;
+
   // Takes everything off.
   Status detach_all();
 

@@ -110,7 +110,7 @@ class Dataplane {
   // frees, reads the touched entries back and compares. Never leaves a reader between two states of a service.
   virtual ProgramOutcome program(const state::DesiredState& desired, const std::string& node,
                                  const NextHops& next_hops) = 0;
-  // The same for a change of ways only: one aligned store a record.
+  // The same for a change of ways only, be it of an interface's own MAC or MTU: one aligned store a record.
   virtual Status update_next_hops(const NextHops& next_hops) = 0;
   // Reads everything back and compares it with what was programmed last; one failure for each service that differs.
   virtual ProgramOutcome verify() = 0;
@@ -119,11 +119,16 @@ class Dataplane {
   // program there.
   virtual Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) = 0;
   [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
+  // Of those, the ones whose classifier on egress somebody has taken off. Asks the kernel for the classifiers of each
+  // interface: for every few seconds, not for every event.
+  [[nodiscard]] virtual std::vector<std::string> without_egress() const = 0;
   // Answers ARP for these and only these from now until `valid_for` from now. Goes on past what fails, and renews what
   // is answered for already before it takes anything new: want of room silences nobody.
   virtual OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
   // Those it answers ARP for at this moment, be it that an earlier process said so: their time has not passed.
   [[nodiscard]] virtual Result<std::vector<OwnedAddress>> owned() const = 0;
+  // The flow hash key that stands in maps which an earlier process has made and filled; nullopt: nothing stands there.
+  [[nodiscard]] virtual std::optional<std::array<uint64_t, 2>> flow_hash_key() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
   [[nodiscard]] virtual Result<Counters> counters() const = 0;
   // Detaches and unpins everything, also what an earlier version or layout left.

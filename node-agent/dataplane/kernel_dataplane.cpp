@@ -341,6 +341,10 @@ std::vector<AttachedInterface> KernelDataplane::attached() const {
   return open_ == nullptr ? std::vector<AttachedInterface>{} : open_->attachments.list();
 }
 
+std::vector<std::string> KernelDataplane::without_egress() const {
+  return open_ == nullptr ? std::vector<std::string>{} : open_->attachments.without_egress();
+}
+
 OwnedOutcome KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) {
   if (open_ == nullptr) {
     return {{}, fail(ErrorKind::unavailable, kAnswer, "", kNotOpen).value()};
@@ -371,6 +375,15 @@ Result<std::vector<OwnedAddress>> KernelDataplane::owned() const {
     return fail_errno(errno, "read map", "owned_addresses");
   }
   return found;
+}
+
+std::optional<std::array<uint64_t, 2>> KernelDataplane::flow_hash_key() const {
+  if (open_ == nullptr || open_->maps.fresh_tables()) {
+    return std::nullopt;
+  }
+  const auto& stored = open_->maps.view().config->flow_hash_key;
+  const std::array<uint64_t, 2> key = {stored[0], stored[1]};
+  return key == std::array<uint64_t, 2>{} ? std::nullopt : std::optional(key);
 }
 
 Result<SweepOutcome> KernelDataplane::sweep(const IdleTimes& idle) {

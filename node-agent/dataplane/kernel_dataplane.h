@@ -38,8 +38,10 @@ class KernelDataplane final : public Dataplane {
   ProgramOutcome verify() override;
   Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) override;
   [[nodiscard]] std::vector<AttachedInterface> attached() const override;
+  [[nodiscard]] std::vector<std::string> without_egress() const override;
   OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
   [[nodiscard]] Result<std::vector<OwnedAddress>> owned() const override;
+  [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override;
   Result<SweepOutcome> sweep(const IdleTimes& idle) override;
   [[nodiscard]] Result<Counters> counters() const override;
   // Nothing is open afterwards: every further call fails.

@@ -61,6 +61,7 @@ Link to_link(rtnl_link* link) {
   const unsigned flags = rtnl_link_get_flags(link);
   out.up = (flags & IFF_UP) != 0 && (flags & IFF_RUNNING) != 0;
   out.ethernet = rtnl_link_get_arptype(link) == ARPHRD_ETHER;
+  out.mtu = rtnl_link_get_mtu(link);
   std::ignore = rtnl_link_get_carrier_changes(link, &out.carrier_changes);
   nl_addr* mac = rtnl_link_get_addr(link);
   if (mac != nullptr && nl_addr_get_len(mac) == out.mac.size()) {

@@ -21,6 +21,7 @@ struct Link {
   bool up = false;
   bool ethernet = false;
   uint32_t carrier_changes = 0;  // a link that went down and up again between two looks is told by this
+  uint32_t mtu = 0;              // bytes of an IP packet
   friend bool operator==(const Link&, const Link&) = default;
 };
 

@@ -278,9 +278,12 @@ TEST_F(Attach, AForeignClassifierInOurPlaceIsRefusedAndNothingStays) {
 
 TEST_F(Attach, AClassifierThatSomebodyHasRemovedComesBack) {
   ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
+  EXPECT_THAT(dataplane_->without_egress(), IsEmpty());
   must("tc qdisc del dev near clsact");
+  EXPECT_THAT(dataplane_->without_egress(), ::testing::ElementsAre("near"));
   ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
   EXPECT_TRUE(on_egress("near"));
+  EXPECT_THAT(dataplane_->without_egress(), IsEmpty());
 }
 
 class Purge : public Attach {};

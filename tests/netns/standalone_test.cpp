@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <regex>
 
 #include "tests/netns/standalone_fixture.h"
 
@@ -123,6 +124,32 @@ TEST_F(Standalone, ChangeMadeWhileTheAgentIsAwayKeepsOldConnections) {
   EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 50U);
 }
 
+TEST_F(Standalone, LostStateFileCostsNoConnection) {
+  auto agent = started(file_text(backend(1) + "," + backend(2)));
+  auto busy = load();
+  ASSERT_TRUE(busy->run(1000));
+  for (const bool damaged : {false, true}) {
+    agent->kill();
+    ASSERT_TRUE(std::filesystem::remove(lab_.file("state.json")));
+    if (damaged) std::ofstream(lab_.file("state.json")) << "{";
+    agent = start();
+    ASSERT_TRUE(agent->wait_ready(200, "forwarding"));
+    EXPECT_THAT(agent->log(), HasSubstr("going on with the flow hash key in its maps"));
+    busy->run_for(milliseconds(500));
+  }
+  // What is left in the kernel outlives a start that fails.
+  agent->kill();
+  ASSERT_TRUE(std::filesystem::remove(lab_.file("state.json")));
+  std::filesystem::create_directory(lab_.file("state.json.new"));
+  agent = start();
+  EXPECT_EQ(agent->wait_exit(), 1);
+  std::filesystem::remove(lab_.file("state.json.new"));
+  busy->run_for(milliseconds(500));
+  const auto outcome = busy->stop();
+  expect_smooth(outcome);
+  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
+}
+
 TEST_F(Standalone, TerminationLeavesForwardingOnAndPurgeLeavesNothing) {
   auto agent = started(file_text(backend(1) + "," + backend(2)));
   auto busy = load();
@@ -162,6 +189,16 @@ TEST_F(Standalone, ProgramsThatSomebodyTakesOffArePutBack) {
   ASSERT_TRUE(agent->wait_log("somebody has taken the programs off: attaching again"));
   EXPECT_TRUE(agent->wait_ready(200, "forwarding"));
   EXPECT_EQ(ask(5).at("b1"), 5);
+}
+
+TEST_F(Standalone, ClassifierThatSomebodyTakesOffIsPutBack) {
+  const auto agent = started(file_text(backend(1)));
+  ASSERT_EQ(lab_.in("lb", "tc qdisc del dev eth0 clsact").exit_code, 0);
+  ASSERT_TRUE(agent->wait_log("somebody has taken the programs off: attaching again"));
+  EXPECT_TRUE(eventually([&] {
+    return lab_.in("lb", "tc filter show dev eth0 egress").output.find("sluice_egress") != std::string::npos;
+  }));
+  EXPECT_TRUE(agent->wait_ready(200, "forwarding"));
 }
 
 TEST_F(Standalone, BrokenFileChangesNothingAndIsReportedWithItsPlace) {
@@ -301,6 +338,22 @@ TEST_F(Standalone, BackendThatGetsAnotherMacIsFollowed) {
   ASSERT_EQ(lab_.in("b1", "ping -c 1 -W 2 " + std::string(kBalancer)).exit_code, 0);
   EXPECT_TRUE(
       eventually([&] { return ask_http(lab_.ns("client"), kAddress, kPort, 1, milliseconds(500)).contains("b1"); }));
+}
+
+TEST_F(Standalone, MacAndMtuOfTheBalancersDeviceAreFollowed) {
+  const auto agent = started(file_text(backend(1)));
+  const auto egress = [&] {
+    return lab_.in("lb", "sh -c 'bpftool map dump pinned " + lab_.bpffs() + "/v*/maps/egress'").output;
+  };
+  ASSERT_EQ(lab_.in("lb", "ip link set eth0 mtu 1400").exit_code, 0);
+  EXPECT_TRUE(eventually([&] { return egress().find("\"mtu\": 1400") != std::string::npos; })) << egress();
+  ASSERT_EQ(lab_.in("lb", "ip link set eth0 address 02:00:00:00:77:02").exit_code, 0);
+  // 119 is 0x77.
+  EXPECT_TRUE(eventually([&] {
+    const std::string bytes = std::regex_replace(egress(), std::regex("\\s+"), "");
+    return bytes.find("[2,0,0,0,119,2]") != std::string::npos;
+  })) << egress();
+  EXPECT_EQ(ask(5).at("b1"), 5);
 }
 
 TEST_F(Standalone, OneAgentANamespaceAndTheNextWaitsForIt) {

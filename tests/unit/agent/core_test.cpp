@@ -300,11 +300,25 @@ TEST_F(CoreTest, DeviceThatIsAnotherNowIsAttachedAgain) {
   core.apply(small_state(1, 1));
   core.on_network();
   EXPECT_EQ(kernel_.calls.back(), "attach") << "once";
-  const auto calls = kernel_.calls.size();
   watcher_.view.links[2].mac = {2, 0, 0, 0, 0, 77};
+  kernel_.calls.clear();
   core.on_network();
-  EXPECT_EQ(kernel_.calls.size(), calls + 1);
-  EXPECT_EQ(kernel_.calls.back(), "attach");
+  EXPECT_THAT(kernel_.calls, ElementsAre("attach", "update_next_hops"));
+  core.on_network();
+  EXPECT_EQ(kernel_.calls.size(), 2U);
+}
+
+TEST_F(CoreTest, MtuOfADeviceThatIsAWayReachesTheMaps) {
+  Core core = make({{"eth0"}, {"eth1"}});
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  kernel_.calls.clear();
+  watcher_.view.links[3].mtu = 1400;
+  core.on_network();
+  EXPECT_THAT(kernel_.calls, IsEmpty()) << "no way leaves by eth1";
+  watcher_.view.links[2].mtu = 1400;
+  core.on_network();
+  EXPECT_THAT(kernel_.calls, ElementsAre("update_next_hops"));
 }
 
 TEST_F(CoreTest, FailuresOfTheProgramAndOfLaterVerificationAreTold) {
@@ -368,6 +382,23 @@ TEST_F(CoreTest, LinkThatSomebodyTakesOffIsToldAndPutBack) {
   core.retry();
   EXPECT_TRUE(core.facts().ready);
   EXPECT_EQ(kernel_.attached.size(), 1U);
+}
+
+TEST_F(CoreTest, ClassifierThatSomebodyTakesOffIsPutBack) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  const auto calls = kernel_.calls.size();
+  core.retry();
+  EXPECT_EQ(kernel_.calls.size(), calls) << "nothing is missing";
+  kernel_.without_egress = {"eth0"};
+  kernel_.refuse_attach = [](const auto&) { return fail_errno(EPERM, "add clsact to", "eth0").value(); };
+  core.retry();
+  EXPECT_EQ(condition(core, "Ready").reason, "AttachFailed");
+  kernel_.refuse_attach = nullptr;
+  core.retry();
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_THAT(kernel_.without_egress, IsEmpty());
 }
 
 TEST_F(CoreTest, PurgeForgetsAllButTheEpochs) {

@@ -26,6 +26,7 @@ struct FakeKernel {
   std::optional<state::DesiredState> programmed;
   dataplane::NextHops next_hops;
   std::vector<dataplane::InterfaceRequest> attached;
+  std::vector<std::string> without_egress;
   std::vector<dataplane::OwnedAddress> owned;
   std::chrono::nanoseconds owned_for{};
   size_t owned_room = SIZE_MAX;
@@ -54,6 +55,7 @@ class FakeDataplane final : public dataplane::Dataplane {
       if (auto refused = kernel_.refuse_attach(interfaces)) return tl::unexpected(*refused);
     }
     kernel_.attached = interfaces;
+    kernel_.without_egress.clear();
     return attached();
   }
   [[nodiscard]] std::vector<dataplane::AttachedInterface> attached() const override {
@@ -63,6 +65,7 @@ class FakeDataplane final : public dataplane::Dataplane {
     }
     return out;
   }
+  [[nodiscard]] std::vector<std::string> without_egress() const override { return kernel_.without_egress; }
   dataplane::OwnedOutcome set_owned(const std::vector<dataplane::OwnedAddress>& owned,
                                     std::chrono::nanoseconds valid_for) override {
     kernel_.owned = owned;
@@ -72,6 +75,7 @@ class FakeDataplane final : public dataplane::Dataplane {
     return {kernel_.owned, fail_errno(E2BIG, "answer ARP for", owned[kernel_.owned_room].address.to_string()).value()};
   }
   [[nodiscard]] Result<std::vector<dataplane::OwnedAddress>> owned() const override { return kernel_.owned; }
+  [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override { return std::nullopt; }
   Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {
     dataplane::SweepOutcome outcome;
     outcome.services_with_old_flows = kernel_.old_flows;
