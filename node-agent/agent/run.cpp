@@ -6,6 +6,8 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "common/process/termination.h"
@@ -53,6 +55,12 @@ void warn_of_overlap(const Options& options) {
       "--nat-ports {}-{} overlap net.ipv4.ip_local_port_range {}-{}: connections of this machine's own may be mistaken "
       "for balanced ones",
       options.nat_port_first, options.nat_port_last, first, last);
+}
+
+// A first start: the lock lies there too. What fails is told when something is to be saved.
+void make_directory_of(const std::string& file) {
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(file).parent_path(), ignored);
 }
 
 CoreOptions core_options(const Options& options) {
@@ -207,13 +215,15 @@ int run_check(const Options& options) {
 }
 
 int run_purge(const Options& options, const Kernel& kernel) {
-  const auto alone = SingleInstance::acquire(std::chrono::milliseconds(0));
+  const auto alone = SingleInstance::acquire(options.state_file, std::chrono::milliseconds(0));
+  if (!alone && alone.error().kind != ErrorKind::exists) return failed(alone.error());
   if (!alone) return failed({ErrorKind::conflict, "purge", "", "an agent is running: end it first"});
   return Agent(options, kernel).purge();
 }
 
 int run_agent(const Options& options, const Kernel& kernel) {
-  const auto alone = SingleInstance::acquire(kHandover);
+  make_directory_of(options.state_file);
+  const auto alone = SingleInstance::acquire(options.state_file, kHandover);
   if (!alone) return failed(alone.error());
   warn_of_overlap(options);
   return Agent(options, kernel).run();

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/api/convert.h"
+#include "node-agent/agent/single_instance.h"
 #include "node-agent/config/file_follower.h"
 
 namespace sluice::agent {
@@ -92,7 +93,7 @@ Status StateFile::save(const Memory& memory) const {
 }
 
 Status StateFile::remove() const {
-  for (const std::string& path : {path_, path_ + ".new", path_ + kAside}) {
+  for (const std::string& path : {path_, path_ + ".new", path_ + kAside, lock_beside(path_)}) {
     if (unlink(path.c_str()) < 0 && errno != ENOENT) return fail_errno(errno, "remove", path);
   }
   return {};

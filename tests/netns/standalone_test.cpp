@@ -1,6 +1,9 @@
 // The load balancer from one YAML file: the real agent, the real kernel, real connections between namespaces.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -164,6 +167,7 @@ TEST_F(Standalone, TerminationLeavesForwardingOnAndPurgeLeavesNothing) {
   EXPECT_EQ(purged.exit_code, 0) << purged.output;
   EXPECT_FALSE(std::filesystem::exists(lab_.bpffs()));
   EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json")));
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json.lock")));
   EXPECT_THAT(lab_.in("lb", "ip link show dev eth0").output, Not(HasSubstr("xdp")));
   EXPECT_EQ(lab_.in("lb", "tc qdisc show dev eth0 clsact").output, "");
   EXPECT_THAT(lab_.in("lb", "ip neigh show dev eth0").output, Not(HasSubstr("managed")));
@@ -362,6 +366,43 @@ TEST_F(Standalone, OneAgentANamespaceAndTheNextWaitsForIt) {
   EXPECT_FALSE(eventually([&] { return second->log().find("is up") != std::string::npos; }, milliseconds(500)));
   EXPECT_EQ(first->terminate(), 0);
   EXPECT_TRUE(second->wait_log("is up"));
+}
+
+// A socket that has the agent's name in the balancer's namespace, made by `uid`; it goes with the descriptor.
+int socket_with_the_agents_name(const Lab& lab, uid_t uid) {
+  return inside(lab.ns("lb"), [uid] {
+    // This thread alone: libc's call would change the user of all.
+    EXPECT_EQ(syscall(SYS_setresuid, uid, uid, uid), 0);
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    const std::string text = "sluice-agent";
+    text.copy(name.sun_path + 1, text.size());
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+    EXPECT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&name), length), 0);
+    return fd;
+  });
+}
+
+TEST_F(Standalone, SomebodyWhoIsNotRootKeepsNoAgentOut) {
+  const int squatter = socket_with_the_agents_name(lab_, 65534);
+  auto first = started(file_text(backend(1)));
+  EXPECT_THAT(first->log(), HasSubstr("somebody who is not root holds the socket name"));
+  EXPECT_THAT(purge(lab_).output, HasSubstr("an agent is running"));
+  auto second = start({"--metrics-listen", "127.0.0.1:9472"});
+  EXPECT_FALSE(eventually([&] { return second->log().find("is up") != std::string::npos; }, milliseconds(500)));
+  EXPECT_EQ(first->terminate(), 0);
+  EXPECT_TRUE(second->wait_log("is up"));
+  EXPECT_EQ(second->terminate(), 0);
+  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json.lock")));
+  close(squatter);
+}
+
+TEST_F(Standalone, RootWhoHasTheNameIsAnAgentWhateverItsStateFile) {
+  const int other = socket_with_the_agents_name(lab_, 0);
+  EXPECT_THAT(purge(lab_).output, HasSubstr("an agent is running"));
+  close(other);
+  EXPECT_EQ(purge(lab_).exit_code, 0);
 }
 
 TEST_F(Standalone, RemovedServiceIsNotServedAndTheAddressNotAnswered) {

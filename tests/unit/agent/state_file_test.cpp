@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "node-agent/agent/single_instance.h"
 #include "tests/unit/agent/fixtures.h"
 
 namespace sluice::agent {
@@ -63,6 +64,7 @@ TEST(StateFile, WhatWasSetAsideGoesWithTheRest) {
   const auto aside = file.set_aside();
   ASSERT_TRUE(aside);
   ASSERT_TRUE(file.save({}));
+  std::ofstream(lock_beside(file.path())) << "";
   ASSERT_TRUE(file.remove());
   EXPECT_TRUE(std::filesystem::is_empty(std::filesystem::path(*aside).parent_path()));
 }
