@@ -63,27 +63,57 @@ bool Attachments::alive(const Attachment& attachment) {
   return ifindex_of_link(attachment.link.get()) == attachment.device.ifindex;
 }
 
-void Attachments::find() {
+Status Attachments::find() {
   for (const auto& layout : layout_directories(directory_)) {
     const std::string links = layout + "/links";
     for (const auto& name : entries(links)) {
-      Attachment attachment;
-      attachment.pin = links;
-      attachment.pin.append("/").append(name);
-      attachment.link = Fd(bpf_obj_get(attachment.pin.c_str()));
-      const uint32_t ifindex = attachment.link ? ifindex_of_link(attachment.link.get()) : 0;
-      auto device = ifindex != 0 ? device_by_index(ifindex) : fail(ErrorKind::not_found, "", "", "");
-      if (!device) {
-        if (Status gone = unpin(attachment.pin); !gone) {
-          spdlog::warn("{}", gone.error().message());
-        }
-        continue;
+      const std::string pinned = links + "/" + name;
+      auto found = find_one(pinned);
+      if (!found) {
+        return tl::unexpected(found.error());
       }
-      attachment.device = std::move(*device);
-      attachment.mode = query(ifindex).skb_prog_id != 0 ? AttachMode::generic : AttachMode::native;
-      attachments_.insert_or_assign(attachment.device.name, std::move(attachment));
+      if (*found) {
+        std::string interface = (*found)->device.name;
+        attachments_.insert_or_assign(std::move(interface), std::move(**found));
+      } else if (Status gone = unpin(pinned); !gone) {
+        spdlog::warn("{}", gone.error().message());
+      }
     }
   }
+  return {};
+}
+
+// nullopt: it leads to no interface, or to nothing. To unpin a link takes its program off, so whatever else keeps it
+// from being looked at (no descriptor left, no memory) is an error.
+Result<std::optional<Attachments::Attachment>> Attachments::find_one(const std::string& pinned) {
+  const char* operation = "take over";
+  Attachment attachment;
+  attachment.pin = pinned;
+  attachment.link = Fd(bpf_obj_get(pinned.c_str()));
+  if (!attachment.link) {
+    if (errno == ENOENT) {
+      return std::nullopt;
+    }
+    return fail_errno(errno, operation, pinned);
+  }
+  bpf_link_info info{};
+  __u32 length = sizeof info;
+  if (bpf_obj_get_info_by_fd(attachment.link.get(), &info, &length) != 0) {
+    return fail_errno(errno, operation, pinned);
+  }
+  if (info.type != BPF_LINK_TYPE_XDP || info.xdp.ifindex == 0) {
+    return std::nullopt;
+  }
+  auto device = device_by_index(info.xdp.ifindex);
+  if (!device) {
+    if (device.error().kind == ErrorKind::not_found) {
+      return std::nullopt;
+    }
+    return tl::unexpected(device.error());
+  }
+  attachment.device = std::move(*device);
+  attachment.mode = query(info.xdp.ifindex).skb_prog_id != 0 ? AttachMode::generic : AttachMode::native;
+  return attachment;
 }
 
 std::vector<AttachedInterface> Attachments::list() const {
@@ -148,6 +178,11 @@ Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& map
       return outcome;
     }
     done.emplace_back(name, before);
+  }
+  // The classifier goes to the maps that take the place of others before the XDP program does, and must know the flows
+  // that have begun since these were made.
+  if (Status copied = maps.take_over_flows(); !copied) {
+    return copied;
   }
   for (Step& step : steps) {
     if (step.kind == Step::Kind::update || step.kind == Step::Kind::keep) {
@@ -257,9 +292,17 @@ Result<Fd> Attachments::create_link(const Device& device, AttachMode mode, int p
   return because(cause::kNativeModeNotSupported, failed);
 }
 
+// The classifier comes first: a reply to what the XDP program lets in would leave untranslated without it, while it has
+// nothing to do before the first flow.
 Status Attachments::create(Step& step) {
+  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+    return egress;
+  }
   auto link = create_link(step.device, step.mode, step.object->xdp());
   if (!link) {
+    if (Status off = detach_egress(step.device.ifindex, step.device.name); !off) {
+      spdlog::warn("{}", off.error().message());
+    }
     return tl::unexpected(link.error());
   }
   Attachment attachment;
@@ -267,12 +310,7 @@ Status Attachments::create(Step& step) {
   attachment.mode = step.mode;
   attachment.link = std::move(*link);
   attachment.object = std::move(step.object);
-  Status outcome = pin_link(attachment);
-  if (outcome) {
-    outcome = attach_egress(step.device.ifindex, step.device.name, attachment.object->egress());
-  }
-  if (!outcome) {
-    attachment.on_egress = false;
+  if (Status outcome = pin_link(attachment); !outcome) {
     if (Status gone = detach(attachment); !gone) {
       spdlog::warn("{}", gone.error().message());
     }
@@ -295,6 +333,9 @@ Status Attachments::change_mode(Step& step) {
     attachment.mode = mode;
     return pin_link(attachment);
   };
+  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+    return egress;
+  }
   if (bpf_link_detach(attachment.link.get()) != 0) {
     return fail_errno(errno, "detach XDP program from", step.device.name);
   }
@@ -303,9 +344,6 @@ Status Attachments::change_mode(Step& step) {
     if (Status again = reattach(before); !again) {
       spdlog::error("{} in {} mode, as it was", again.error().message(), text(before));
     }
-  }
-  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress && outcome) {
-    outcome = egress;
   }
   attachment.device = step.device;
   attachment.object = std::move(step.object);
@@ -330,11 +368,11 @@ Status Attachments::update(Step& step) {
     return there && *there ? Status()
                            : attach_egress(step.device.ifindex, step.device.name, attachment.object->egress());
   }
-  if (bpf_link_update(attachment.link.get(), step.object->xdp(), nullptr) != 0) {
-    return fail_errno(errno, "update XDP program of", step.device.name);
-  }
   if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
     return egress;
+  }
+  if (bpf_link_update(attachment.link.get(), step.object->xdp(), nullptr) != 0) {
+    return fail_errno(errno, "update XDP program of", step.device.name);
   }
   attachment.device = step.device;
   attachment.object = std::move(step.object);
@@ -364,10 +402,8 @@ Status Attachments::detach(Attachment& attachment) {
     if (bpf_link_detach(attachment.link.get()) != 0) {
       return fail_errno(errno, "detach XDP program from", attachment.device.name);
     }
-    if (attachment.on_egress) {
-      if (Status off = detach_egress(attachment.device.ifindex, attachment.device.name); !off) {
-        return off;
-      }
+    if (Status off = detach_egress(attachment.device.ifindex, attachment.device.name); !off) {
+      return off;
     }
   }
   return attachment.pin.empty() ? Status() : unpin(attachment.pin);

@@ -17,8 +17,9 @@ class Attachments {
  public:
   explicit Attachments(std::string directory) : directory_(std::move(directory)) {}
 
-  // Finds what an earlier process has left attached, of any layout. Pins of links that are dead are removed.
-  void find();
+  // Finds what an earlier process has left attached, of any layout. Pins of links that are dead are removed. Fails
+  // where a link cannot be looked at; it stays.
+  Status find();
 
   // See Dataplane::attach. Puts `maps` in the place of their pins when the programs that use them are attached.
   Status set(const std::vector<InterfaceRequest>& requests, Maps& maps);
@@ -39,7 +40,6 @@ class Attachments {
     Fd link;
     std::string pin;                      // where the link is pinned
     std::optional<ProgramObject> object;  // nullopt: an earlier process has loaded it
-    bool on_egress = true;
   };
   struct Step {
     enum class Kind { keep, update, change_mode, create };
@@ -49,6 +49,7 @@ class Attachments {
     std::optional<ProgramObject> object;  // loaded, but for keep
   };
 
+  static Result<std::optional<Attachment>> find_one(const std::string& pinned);
   [[nodiscard]] Result<Step> prepare(const InterfaceRequest& request, const Maps& maps);
   Status create(Step& step);
   Status change_mode(Step& step);

@@ -69,11 +69,20 @@ Result<Device> device_by_name(const std::string& name) {
 }
 
 Result<Device> device_by_index(uint32_t ifindex) {
-  char name[IF_NAMESIZE];
-  if (if_indextoname(ifindex, name) == nullptr) {
-    return no_such("with index " + std::to_string(ifindex));
+  const std::string which = "with index " + std::to_string(ifindex);
+  ifreq request{};
+  {
+    // Not if_indextoname(3): it says ENOENT also where it has no descriptor left to ask with.
+    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!socket) {
+      return fail_errno(errno, kOperation, which);
+    }
+    request.ifr_ifindex = static_cast<int>(ifindex);
+    if (ioctl(socket.get(), SIOCGIFNAME, &request) != 0) {
+      return errno == ENODEV ? no_such(which) : fail_errno(errno, kOperation, which);
+    }
   }
-  return device_by_name(name);
+  return device_by_name(request.ifr_name);
 }
 
 }  // namespace sluice::agent::dataplane

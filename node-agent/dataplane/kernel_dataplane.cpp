@@ -285,7 +285,9 @@ Result<std::unique_ptr<Dataplane>> KernelDataplane::open(const Options& options)
   if (!open->maps.fresh_tables()) {
     open->decode();
   }
-  open->attachments.find();
+  if (Status found = open->attachments.find(); !found) {
+    return tl::unexpected(found.error());
+  }
   return std::unique_ptr<Dataplane>(new KernelDataplane(std::move(open)));
 }
 

@@ -17,8 +17,9 @@
 namespace sluice::agent::dataplane {
 namespace {
 
-// The oldest that Sluice is tested on. Neighbours that the kernel keeps resolved are from 5.16 (NTF_EXT_MANAGED);
-// without them ways would go stale while no agent runs. Whether an older verifier takes the programs nobody has tried.
+// What is used asks for 5.16: neighbours that the kernel keeps resolved (NTF_EXT_MANAGED), without which ways would go
+// stale while no agent runs. 6.1 is the first long-term kernel after it; whether an older verifier takes the programs
+// nobody has tried.
 constexpr int kMajor = 6;
 constexpr int kMinor = 1;
 

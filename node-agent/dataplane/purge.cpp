@@ -49,7 +49,9 @@ Result<Fd> lock_directory(const std::string& directory) {
 
 Status purge_all(const std::string& directory) {
   Attachments attachments(directory);
-  attachments.find();
+  if (Status found = attachments.find(); !found) {
+    return found;
+  }
   if (Status detached = attachments.detach_all(); !detached) {
     return detached;
   }

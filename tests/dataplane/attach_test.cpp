@@ -4,11 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/if_link.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>
 
+#include "node-agent/dataplane/attachments.h"
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/device.h"
@@ -148,6 +152,25 @@ TEST_F(Attach, ADriverWithoutNativeModeIsRefusedAndGenericModeWorksWhenAskedFor)
   must("ip link del bare");
 }
 
+TEST_F(Attach, TheClassifierComesBeforeTheXdpProgramAndGoesWhereThatIsRefused) {
+  must("ip link add bare type ifb && ip link set bare up");
+  const int events = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+  sockaddr_nl groups{};
+  groups.nl_family = AF_NETLINK;
+  groups.nl_groups = RTMGRP_TC;
+  ASSERT_EQ(bind(events, reinterpret_cast<const sockaddr*>(&groups), sizeof groups), 0);
+  ASSERT_FALSE(dataplane_->attach({{"bare", AttachMode::native}}));
+  int filters = 0;
+  alignas(nlmsghdr) std::array<char, 8192> message{};
+  while (recv(events, message.data(), message.size(), 0) > 0) {
+    filters += reinterpret_cast<const nlmsghdr*>(message.data())->nlmsg_type == RTM_NEWTFILTER ? 1 : 0;
+  }
+  close(events);
+  EXPECT_EQ(filters, 1) << "it was there before XDP was refused";
+  expect_nothing_on("bare");
+  must("ip link del bare");
+}
+
 TEST_F(Attach, AnInterfaceWithoutEthernetIsRefused) {
   must("ip tuntap add bare mode tun");
   const auto failed = dataplane_->attach({{"bare", AttachMode::generic}});
@@ -205,6 +228,28 @@ TEST_F(Attach, FollowsAnInterfaceThatWasMadeAnewWhileNobodyLooked) {
   EXPECT_THAT(dataplane_->attached(), IsEmpty());
   EXPECT_EQ(link_id("near"), 0U) << "the dead link's pin is gone";
   EXPECT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
+}
+
+TEST_F(Attach, ALinkThatCannotBeLookedAtStays) {
+  ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
+  const auto program = program_on("near");
+  dataplane_.reset();
+  // With one descriptor left the link can be opened, but not its device asked for; with none, nothing can be opened.
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int lowest_free = dup(0);
+  ASSERT_GE(lowest_free, 0);
+  close(lowest_free);
+  rlimit few = before;
+  few.rlim_cur = static_cast<rlim_t>(lowest_free) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  Attachments attachments(directory_);
+  const auto found = attachments.find();
+  setrlimit(RLIMIT_NOFILE, &before);
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().kind, ErrorKind::exhausted) << found.error().message();
+  EXPECT_NE(link_id("near"), 0U);
+  EXPECT_EQ(program_on("near"), program);
 }
 
 TEST_F(Attach, FollowsARenamedInterface) {
