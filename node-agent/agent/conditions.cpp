@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <set>
+#include <tuple>
 #include <utility>
 
 namespace sluice::agent {
@@ -13,6 +15,10 @@ constexpr size_t kNamed = 3;  // how many of many a message names
 
 std::string reason_of(const Error& error, const char* otherwise) {
   return error.cause.empty() ? std::string(otherwise) : std::string(error.cause);
+}
+
+auto text_of(const dataplane::ServiceFailure& failure) {
+  return std::tie(failure.service, failure.reason, failure.message);
 }
 
 }  // namespace
@@ -97,8 +103,23 @@ std::vector<dataplane::ServiceFailure> merge(std::vector<dataplane::ServiceFailu
   for (const auto& failure : second) {
     if (!known.contains(failure.service)) first.push_back(failure);
   }
-  std::ranges::sort(first, {}, &dataplane::ServiceFailure::service);
+  std::ranges::sort(first, {}, text_of);
   return first;
+}
+
+FailureChanges failure_changes(const std::vector<dataplane::ServiceFailure>& before,
+                               const std::vector<dataplane::ServiceFailure>& now) {
+  FailureChanges changes;
+  std::ranges::set_difference(now, before, std::back_inserter(changes.come), {}, text_of, text_of);
+  std::vector<dataplane::ServiceFailure> gone;
+  const auto service = &dataplane::ServiceFailure::service;
+  std::ranges::set_difference(before, now, std::back_inserter(gone), {}, service, service);
+  for (auto& failure : gone) {
+    if (changes.gone.empty() || changes.gone.back() != failure.service) {
+      changes.gone.push_back(std::move(failure.service));
+    }
+  }
+  return changes;
 }
 
 }  // namespace sluice::agent

@@ -40,7 +40,16 @@ std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& st
 // in the way, or, where nothing does, that it is under way.
 std::vector<dataplane::ServiceFailure> all_failed(const state::DesiredState& state, const health::Condition& ready);
 
-// `first` and then those of `second` whose service has none yet; ascending by service.
+// What of `now` is new, and the services of `before` that have no failure any more. Both lists ascending, as `merge`
+// and `all_failed` give them.
+struct FailureChanges {
+  std::vector<dataplane::ServiceFailure> come;
+  std::vector<std::string> gone;
+};
+FailureChanges failure_changes(const std::vector<dataplane::ServiceFailure>& before,
+                               const std::vector<dataplane::ServiceFailure>& now);
+
+// `first` and then those of `second` whose service has none yet; ascending by service, reason and message.
 std::vector<dataplane::ServiceFailure> merge(std::vector<dataplane::ServiceFailure> first,
                                              const std::vector<dataplane::ServiceFailure>& second);
 

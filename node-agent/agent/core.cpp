@@ -14,18 +14,11 @@ constexpr std::chrono::milliseconds kFirstPatience{1'500};
 
 void log_failures(const std::vector<dataplane::ServiceFailure>& before,
                   const std::vector<dataplane::ServiceFailure>& now) {
-  const auto differs = [](const auto& list, const dataplane::ServiceFailure& failure) {
-    return std::ranges::none_of(list, [&](const dataplane::ServiceFailure& other) {
-      return other.service == failure.service && other.reason == failure.reason && other.message == failure.message;
-    });
-  };
-  for (const auto& failure : now) {
-    if (differs(before, failure)) spdlog::warn("service {}: {}: {}", failure.service, failure.reason, failure.message);
+  const FailureChanges changes = failure_changes(before, now);
+  for (const auto& failure : changes.come) {
+    spdlog::warn("service {}: {}: {}", failure.service, failure.reason, failure.message);
   }
-  for (const auto& failure : before) {
-    const bool gone = std::ranges::find(now, failure.service, &dataplane::ServiceFailure::service) == now.end();
-    if (gone) spdlog::info("service {}: stands again", failure.service);
-  }
+  for (const auto& service : changes.gone) spdlog::info("service {}: stands again", service);
 }
 
 }  // namespace

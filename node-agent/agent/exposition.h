@@ -21,14 +21,16 @@ class Exposition {
 
  private:
   telemetry::HttpReply metrics_page();
-  [[nodiscard]] health::Facts facts() const;
+  [[nodiscard]] std::shared_ptr<const health::Facts> facts() const;
 
   Loop& loop_;
   Core& core_;
   health::Metrics& metrics_;
   mutable std::mutex mutex_;
-  health::Facts facts_;
-  dataplane::Counters counters_;  // of the last scrape that the owner's thread had time for
+  // Replaced, never changed: who has read them works on without the lock, which the owner's thread waits for.
+  std::shared_ptr<const health::Facts> facts_ = std::make_shared<health::Facts>();
+  // Of the last scrape that the owner's thread had time for.
+  std::shared_ptr<const dataplane::Counters> counters_ = std::make_shared<dataplane::Counters>();
 };
 
 }  // namespace sluice::agent

@@ -12,12 +12,12 @@
 
 #include "common/api/convert.h"
 #include "node-agent/agent/single_instance.h"
-#include "node-agent/config/file_follower.h"
 
 namespace sluice::agent {
 namespace {
 
 constexpr int kVersion = 1;
+constexpr size_t kStep = size_t{1} << 20;  // bytes
 constexpr const char* kAside = ".unreadable";
 
 Status write_whole(int fd, const std::string& text, const std::string& path) {
@@ -30,6 +30,26 @@ Status write_whole(int fd, const std::string& text, const std::string& path) {
   }
   if (fsync(fd) < 0) return fail_errno(errno, "write", path);
   return {};
+}
+
+// Whatever its length: it is what this agent has written, as large as the state that was pushed.
+Result<std::string> read_whole(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail_errno(errno, "read", path);
+  std::string text;
+  for (size_t length = 0;;) {
+    text.resize(length + kStep);
+    const ssize_t step = read(fd, text.data() + length, kStep);
+    if (step < 0 && errno == EINTR) continue;
+    if (step <= 0) {
+      const int error = errno;
+      close(fd);
+      text.resize(length);
+      if (step < 0) return fail_errno(error, "read", path);
+      return text;
+    }
+    length += static_cast<size_t>(step);
+  }
 }
 
 std::string directory_of(const std::string& path) {
@@ -52,7 +72,7 @@ Status sync_directory(const std::string& directory) {
 Result<Memory> StateFile::load() const {
   std::error_code gone;
   if (!std::filesystem::exists(path_, gone)) return Memory{};
-  const auto text = config::read_file(path_);
+  const auto text = read_whole(path_);
   if (!text) return tl::unexpected(text.error());
   try {
     const auto json = nlohmann::json::parse(*text);

@@ -331,6 +331,29 @@ TEST_F(CoreTest, FailuresOfTheProgramAndOfLaterVerificationAreTold) {
   EXPECT_TRUE(condition(core, "Programmed").status);
 }
 
+TEST(FailureChanges, AreWhatIsNewAndWhatIsGone) {
+  const auto one = [](const char* service, const char* message) {
+    return dataplane::ServiceFailure{service, "Unreachable", message};
+  };
+  const auto before = merge({one("a", "x"), one("b", "x"), one("c", "x"), one("c", "y")}, {});
+  const auto now = merge({one("b", "y"), one("d", "x")}, {});
+  const FailureChanges changes = failure_changes(before, now);
+  ASSERT_EQ(changes.come.size(), 2U);
+  EXPECT_EQ(changes.come[0].message, "y") << "b fails for another reason";
+  EXPECT_EQ(changes.come[1].service, "d");
+  EXPECT_THAT(changes.gone, ElementsAre("a", "c"));
+  EXPECT_THAT(failure_changes(now, now).come, IsEmpty());
+  EXPECT_THAT(failure_changes(now, now).gone, IsEmpty());
+}
+
+TEST(FailureChanges, OfManyServicesAreFoundInOnePass) {
+  std::vector<dataplane::ServiceFailure> many;
+  for (int i = 0; i < 200'000; ++i) many.push_back({"service-" + std::to_string(i), "Unreachable", "no way"});
+  many = merge(std::move(many), {});
+  // Pair by pair this would take minutes.
+  EXPECT_THAT(failure_changes(many, many).come, IsEmpty());
+}
+
 TEST_F(CoreTest, MapsThatDifferAreTakenOverAnew) {
   Core core = make();
   core.set_watcher(&watcher_);
