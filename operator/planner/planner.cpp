@@ -99,7 +99,7 @@ class Planner {
   }
 
   void collect_wishes() {
-    const resources::EndpointGuard guard = resources::make_guard(input_.cluster);
+    const ResolveCache::Guard guard = cache_.guard(resources::make_guard(input_.cluster));
     for (const auto& entry : input_.cluster.services) {
       const resources::Ptr<resources::Service>& service = entry.second;
       if (!is_ours(*service, input_.options)) continue;

@@ -151,24 +151,27 @@ Resolved resolve(const LoadBalancer& lb, const ClusterState& cluster, const Endp
   return std::move(builder).finish();
 }
 
+ResolveCache::Guard ResolveCache::guard(EndpointGuard now) {
+  if (guard_ == nullptr || *guard_ != now) guard_ = std::make_shared<const EndpointGuard>(std::move(now));
+  return guard_;
+}
+
 template <typename Object>
 ResolveCache::Value ResolveCache::get_from(const Owner& owner, std::vector<std::shared_ptr<const void>> from,
                                            bool guarded, const Object& object, const ClusterState& cluster,
-                                           const EndpointGuard& guard) {
+                                           const Guard& guard) {
   Entry& entry = entries_[owner];
   entry.used = true;
-  const bool same =
-      entry.value != nullptr && entry.from == from && entry.guarded == guarded && (!guarded || entry.guard == guard);
-  if (same) return entry.value;
-  entry.value = std::make_shared<const Resolved>(resolve(object, cluster, guard));
+  const Guard by = guarded ? guard : nullptr;
+  if (entry.value != nullptr && entry.from == from && entry.guard == by) return entry.value;
+  entry.value = std::make_shared<const Resolved>(resolve(object, cluster, *guard));
   entry.from = std::move(from);
-  entry.guarded = guarded;
-  entry.guard = guarded ? guard : EndpointGuard{};
+  entry.guard = by;
   return entry.value;
 }
 
 ResolveCache::Value ResolveCache::get(const Owner& owner, const resources::Ptr<resources::Service>& service,
-                                      const ClusterState& cluster, const EndpointGuard& guard) {
+                                      const ClusterState& cluster, const Guard& guard) {
   const auto slices = cluster.slices.find(owner.key);
   const bool any = slices != cluster.slices.end();
   return get_from(owner, {service, any ? slices->second : nullptr}, any && needs_guard(*service, *slices->second),
@@ -176,7 +179,7 @@ ResolveCache::Value ResolveCache::get(const Owner& owner, const resources::Ptr<r
 }
 
 ResolveCache::Value ResolveCache::get(const Owner& owner, const resources::Ptr<LoadBalancer>& lb,
-                                      const ClusterState& cluster, const EndpointGuard& guard) {
+                                      const ClusterState& cluster, const Guard& guard) {
   std::vector<std::shared_ptr<const void>> from{lb};
   bool guarded = false;
   for (const LoadBalancerBackend& backend : lb->backends) {

@@ -28,25 +28,29 @@ Resolved resolve(const resources::LoadBalancer& load_balancer, const resources::
 class ResolveCache {
  public:
   using Value = std::shared_ptr<const Resolved>;
+  using Guard = std::shared_ptr<const resources::EndpointGuard>;
+  // The guard to get() with in this round: the one of the round before where both forbid the same. There is one copy of
+  // it, however many entries depend on it, and it is compared once a round.
+  Guard guard(resources::EndpointGuard now);
   Value get(const Owner& owner, const resources::Ptr<resources::Service>& service,
-            const resources::ClusterState& cluster, const resources::EndpointGuard& guard);
+            const resources::ClusterState& cluster, const Guard& guard);
   Value get(const Owner& owner, const resources::Ptr<resources::LoadBalancer>& load_balancer,
-            const resources::ClusterState& cluster, const resources::EndpointGuard& guard);
+            const resources::ClusterState& cluster, const Guard& guard);
   // Entries of a round that nobody asked for since the last call are dropped.
   void end_round();
 
  private:
   struct Entry {
     std::vector<std::shared_ptr<const void>> from;
-    resources::EndpointGuard guard;
-    bool guarded = false;  // some slice is not vouched for by the controller: the guard had a say
+    Guard guard;  // null: every slice is vouched for by the controller, and the guard had no say
     bool used = false;
     Value value;
   };
   template <typename Object>
   Value get_from(const Owner& owner, std::vector<std::shared_ptr<const void>> from, bool guarded, const Object& object,
-                 const resources::ClusterState& cluster, const resources::EndpointGuard& guard);
+                 const resources::ClusterState& cluster, const Guard& guard);
   std::map<Owner, Entry> entries_;
+  Guard guard_;
 };
 
 }  // namespace sluice::planner
