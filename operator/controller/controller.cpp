@@ -147,14 +147,19 @@ class Wiring final : public Controller {
       leader_.emplace(tools(reign), cluster_);
       leader_of_ = reign;
       retry_ = kFirstRetry;
+      next_take_over_ = Clock::now();
       taken_over_ = false;
     }
     if (!taken_over_) {
+      // However often the bell is rung: each attempt lists all that holds addresses, and the server may be in trouble.
+      if (Clock::now() < next_take_over_) {
+        return next_take_over_;
+      }
       if (auto done = leader_->take_over(); !done) {
         spdlog::warn("taking over: {}", done.error().message());
-        const auto again = Clock::now() + retry_;
+        next_take_over_ = Clock::now() + std::max(retry_, done.error().retry_after);
         retry_ = std::min(2 * retry_, kLastRetry);
-        return again;
+        return next_take_over_;
       }
       taken_over_ = true;
     }
@@ -244,7 +249,8 @@ class Wiring final : public Controller {
   std::optional<Leader> leader_;
   uint64_t leader_of_ = 0;
   bool taken_over_ = false;
-  milliseconds retry_ = kFirstRetry;
+  milliseconds retry_ = kFirstRetry;  // after the next take-over that fails
+  Clock::time_point next_take_over_;
 
   std::atomic<Clock::time_point> last_beat_;
   std::atomic<bool> stopping_ = false;
