@@ -177,6 +177,10 @@ Status Server::listen(const std::string& address, uint16_t port) {
   if (error) return fail(ErrorKind::invalid, "listen for HTTP", where, "not an IP address");
   const Tcp::endpoint endpoint(ip, port);
   acceptor_.open(endpoint.protocol(), error);
+  // A machine without IPv6 (ipv6.disable=1): all its addresses are IPv4's.
+  if (error == asio::error::address_family_not_supported && ip.is_v6() && ip.is_unspecified()) {
+    return listen("0.0.0.0", port);
+  }
   if (!error) acceptor_.set_option(Tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);

@@ -30,9 +30,9 @@ struct HttpLimits {
 
 class HttpServer {
  public:
-  // Listens on `address`:`port` (port 0: any) and serves `handlers` (by path, without the query) from its own thread
-  // until destroyed. One request a connection. Fails: invalid (address), exists (port taken), denied, not_found (no
-  // such address here).
+  // Listens on `address`:`port` (port 0: any; `::`: both families, or IPv4 alone where there is no IPv6) and serves
+  // `handlers` (by path, without the query) from its own thread until destroyed. One request a connection. Fails:
+  // invalid (address), exists (port taken), denied, not_found (no such address here).
   static Result<std::unique_ptr<HttpServer>> start(const std::string& address, uint16_t port,
                                                    std::map<std::string, HttpHandler> handlers, HttpLimits limits = {});
   HttpServer() = default;

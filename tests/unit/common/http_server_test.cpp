@@ -3,11 +3,17 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstddef>
 #include <chrono>
 #include <optional>
 #include <stdexcept>
@@ -68,6 +74,21 @@ class Client {
   int fd_;
   bool connected_ = false;
 };
+
+// From now on this thread, and those it starts, can open no IPv6 socket: as on a machine booted with ipv6.disable=1.
+bool take_ipv6_away() {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog program{std::size(filter), filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
+         socket(AF_INET6, SOCK_STREAM, 0) == -1 && errno == EAFNOSUPPORT;
+}
 
 class HttpServerTest : public ::testing::Test {
  protected:
@@ -251,6 +272,22 @@ TEST_F(HttpServerTest, ListensOnIpv6) {
   const auto started = HttpServer::start("::1", 0, {});
   ASSERT_TRUE(started) << started.error().message();
   EXPECT_GT((*started)->port(), 0);
+}
+
+TEST(HttpServerWithoutIpv6, AllAddressesAreThoseThatThereAre) {
+  std::unique_ptr<HttpServer> server;
+  std::thread([&server] {
+    ASSERT_TRUE(take_ipv6_away());
+    auto started = HttpServer::start("::", 0, {{"/healthz", [] { return HttpReply{.body = "ok"}; }}});
+    ASSERT_TRUE(started) << started.error().message();
+    server = std::move(*started);
+    EXPECT_FALSE(HttpServer::start("::1", 0, {})) << "an address that is asked for by name is not another one";
+  }).join();
+  ASSERT_TRUE(server);
+  const Client client(server->port());
+  ASSERT_TRUE(client.connected());
+  ASSERT_TRUE(client.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
+  EXPECT_THAT(client.read_all().value_or(""), EndsWith("ok"));
 }
 
 }  // namespace
