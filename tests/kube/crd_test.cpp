@@ -187,6 +187,25 @@ TEST_F(Crds, ShortNamesAndTheCategoryLeadToThem) {
   }
 }
 
+TEST_F(Crds, TakeEveryExample) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(SLUICE_EXAMPLES)) {
+    const std::string file = entry.path();
+    const auto applied = cluster_.kubectl({"apply", "--dry-run=server", "-n", "crd-cases", "-f", file});
+    EXPECT_EQ(applied.exit_code, 0) << file << ": " << applied.out;
+    const std::string text = "\n" + test::read_text(file);
+    const auto count = [](const std::string& whole, const std::string& part) {
+      int found = 0;
+      for (auto at = whole.find(part); at != std::string::npos; at = whole.find(part, at + 1)) ++found;
+      return found;
+    };
+    EXPECT_EQ(count(applied.out, "created (server dry run)"), count(text, "\napiVersion:"))
+        << file << ": " << applied.out;
+    ++files;
+  }
+  EXPECT_GT(files, 0);
+}
+
 // A description that people meet with kubectl explain, at every field but `metadata`'s own.
 void expect_described(const Json& schema, const std::string& where) {
   EXPECT_FALSE(schema.value("description", "").empty()) << where;
