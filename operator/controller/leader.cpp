@@ -24,6 +24,8 @@ constexpr seconds kFetchState{15};
 constexpr seconds kCatchUp{10};
 constexpr milliseconds kCatchUpStep{20};
 constexpr seconds kRetryCertificates{5};
+// A refused epoch is a renewal that failed: there must be time for others before the lease is lost.
+constexpr seconds kRetryEpoch{5};
 // Beyond the announcement grace, so that an agent which restarts just in time is not overtaken.
 constexpr seconds kGraceMargin{15};
 
@@ -156,11 +158,11 @@ Status Leader::succeed_agents() {
   return {};
 }
 
-void Leader::raise_epoch(state::Epoch at_least) {
+std::optional<Leader::Clock::time_point> Leader::raise_epoch(state::Epoch at_least) {
   const auto epoch = std::max(tools_.elector.epoch(), at_least) + 1;
   if (auto written = tools_.elector.set_epoch(epoch); !written) {
     spdlog::warn("an agent knows of epoch {}: {}", at_least, written.error().message());
-    return;
+    return Clock::now() + std::max<milliseconds>(kRetryEpoch, written.error().retry_after);
   }
   spdlog::info("an agent knows of epoch {}: going on with epoch {}", at_least, epoch);
   planning_.epoch = epoch;
@@ -170,6 +172,7 @@ void Leader::raise_epoch(state::Epoch at_least) {
   state_ = raised;
   pushed_ = false;
   tools_.while_leading([&] { tools_.publisher.lead(term_, state_); });
+  return {};
 }
 
 Leader::Clock::time_point Leader::round() {
@@ -192,7 +195,7 @@ Leader::Clock::time_point Leader::round() {
 
   const auto progress = tools_.publisher.progress();
   if (const auto refused = refused_for(progress, term_.epoch); refused != 0) {
-    raise_epoch(refused);
+    again = std::min(again, raise_epoch(refused).value_or(again));
   }
   const auto agents = to_planner(progress);
   const auto decided = planner::decide(

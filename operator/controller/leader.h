@@ -56,8 +56,9 @@ class Leader {
   Status tend_certificates();
   Status look_consistently();
   Status succeed_agents();
-  // A new term with a higher epoch, because an agent knows of one that is higher than ours.
-  void raise_epoch(state::Epoch at_least);
+  // A new term with a higher epoch, because an agent knows of one that is higher than ours. Returns when to try again
+  // where that failed: the agent refuses in the same words again, which nobody is told of.
+  std::optional<Clock::time_point> raise_epoch(state::Epoch at_least);
   void push(const planner::Plan& plan);
   std::optional<Clock::time_point> write(const planner::Round& round, const planner::Agents& agents,
                                          Clock::time_point now);

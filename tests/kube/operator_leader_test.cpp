@@ -165,6 +165,78 @@ TEST(OperatorEpoch, RisesAboveWhatALateAgentKnows) {
   EXPECT_TRUE(lab.agent(0).wait([&] { return lab.agent(0).epoch() >= 51; }));
 }
 
+// A rule of the API server's: no Lease may bear a higher epoch than this.
+class EpochLimit {
+ public:
+  EpochLimit(Lab& lab, int limit) : lab_(lab) {
+    const auto name = [](std::string_view kind) {
+      return json{{"apiVersion", "admissionregistration.k8s.io/v1"}, {"kind", kind}, {"metadata", {{"name", kName}}}};
+    };
+    auto policy = name(kPolicies.kind);
+    policy["spec"] = {{"matchConstraints",
+                       {{"resourceRules",
+                         {{{"apiGroups", {"coordination.k8s.io"}},
+                           {"apiVersions", {"v1"}},
+                           {"operations", {"UPDATE"}},
+                           {"resources", {"leases"}}}}}}},
+                      {"validations",
+                       {{{"expression", "int(object.metadata.?annotations[?'sluice.io/epoch'].orValue('0')) <= " +
+                                            std::to_string(limit)}}}}};
+    auto binding = name(kBindings.kind);
+    binding["spec"] = {{"policyName", kName}, {"validationActions", {"Deny"}}};
+    make(kPolicies, policy);
+    make(kBindings, binding);
+    EXPECT_TRUE(eventually([&] { return !allows(limit + 1); })) << "the rule is never in force";
+  }
+  ~EpochLimit() { lift(); }
+  EpochLimit(const EpochLimit&) = delete;
+  EpochLimit& operator=(const EpochLimit&) = delete;
+
+  void lift() {
+    (void)lab_.api().remove(kBindings, {"", kName});
+    (void)lab_.api().remove(kPolicies, {"", kName});
+  }
+
+ private:
+  static constexpr const char* kName = "sluice-test-epoch-limit";
+  static constexpr kube::Resource kPolicies{"admissionregistration.k8s.io", "v1", "validatingadmissionpolicies",
+                                            "ValidatingAdmissionPolicy", false};
+  static constexpr kube::Resource kBindings{"admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings",
+                                            "ValidatingAdmissionPolicyBinding", false};
+
+  void make(const kube::Resource& resource, const json& object) {
+    const auto made = lab_.api().create(resource, "", object);
+    if (!made) throw std::runtime_error(made.error().message());
+  }
+  // Of another Lease than the operator's.
+  bool allows(int epoch) {
+    const json lease = {{"apiVersion", "coordination.k8s.io/v1"},
+                        {"kind", "Lease"},
+                        {"metadata", {{"name", kName}, {"namespace", lab_.ns()}}}};
+    (void)lab_.api().create(kube::kLeases, lab_.ns(), lease);
+    const json patch = {{"metadata", {{"annotations", {{"sluice.io/epoch", std::to_string(epoch)}}}}}};
+    return lab_.api().patch(kube::kLeases, {lab_.ns(), kName}, kube::PatchType::merge, patch).has_value();
+  }
+
+  Lab& lab_;
+};
+
+TEST(OperatorEpoch, ThatCouldNotBeRaisedIsRaisedLater) {
+  Lab lab;
+  lab.start();
+  const auto addresses = make_two(lab);
+  EpochLimit limit(lab, 50);
+  lab.agent(1).set_epoch(50);
+  lab.agent(1).end_sessions();
+  ASSERT_TRUE(eventually([&] { return lab.op().log().find("an agent knows of epoch 50: ") != std::string::npos; }));
+  // What else there is to do about an agent that is away has been done by then: nothing wakes the operator any more.
+  ASSERT_TRUE(lab.lease_renewed(5));
+  EXPECT_TRUE(lab.op().leading()) << "the attempts leave no room for a renewal";
+  limit.lift();
+  EXPECT_TRUE(eventually([&] { return lease_epoch(lab) >= 51; }, std::chrono::seconds(15)));
+  lab.wait_for_backends(1, addresses[0], {"10.1.0.1:8080"});
+}
+
 TEST(OperatorAtRest, NothingIsWrittenOrPushed) {
   Lab lab;
   lab.start();
