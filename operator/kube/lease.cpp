@@ -163,6 +163,11 @@ class ElectorImpl final : public LeaderElector {
       Request create = request("POST", kLeases.path(options_.ns));
       create.body = fresh.dump();
       lease = call(create, "create");
+      if (!lease && lease.error().kind == ErrorKind::denied) {
+        lease.error().reason +=
+            "; the Lease is not there, and this process may not make it: the chart creates it, and `helm upgrade` "
+            "creates it again";
+      }
     }
     if (!lease) return tl::unexpected(lease.error());
     note(std::move(*lease));

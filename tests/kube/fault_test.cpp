@@ -4,6 +4,7 @@
 #include <set>
 
 #include "operator/kube/events.h"
+#include "operator/kube/lease.h"
 #include "operator/kube/reflector.h"
 #include "tests/kube/client.h"
 #include "tests/kube/fake_server.h"
@@ -709,6 +710,24 @@ TEST_F(ReflectorFaults, StoppingDoesNotWaitForASilentServer) {
   const auto began = std::chrono::steady_clock::now();
   reflector_.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - began, 5s);
+}
+
+TEST(LeaseFaults, ALeaseThatIsGoneAndMayNotBeMadeIsToldWithTheWayOut) {
+  FakeServer server([](const FakeRequest& request, FakeConnection& connection) {
+    const int code = request.method == "GET" ? 404 : 403;
+    connection.answer(code, status(code, code == 404 ? "NotFound" : "Forbidden"));
+  });
+  testing::internal::CaptureStdout();
+  kube::LeaseOptions options;
+  options.ns = "sluice-system";
+  options.identity = "me";
+  options.retry_period = 10ms;
+  auto elector = kube::LeaderElector::start(test::connect(at(server)), options, {[] {}, [] {}, {}});
+  EXPECT_TRUE(eventually([&] { return server.requests().size() >= 4; })) << "it tries on";
+  elector.reset();
+  const auto log = testing::internal::GetCapturedStdout();
+  EXPECT_THAT(log, testing::HasSubstr("create Lease sluice-system/sluice-operator: because; "));
+  EXPECT_THAT(log, testing::HasSubstr("`helm upgrade` creates it again"));
 }
 
 TEST(EventFaults, RecordingNeverBlocksHoweverSlowTheServer) {
