@@ -53,8 +53,8 @@ class Bell {
 
 class Wiring final : public Controller {
  public:
-  Wiring(const Options& options, std::shared_ptr<kube::Transport> transport)
-      : options_(options),
+  Wiring(Options options, std::shared_ptr<kube::Transport> transport)
+      : options_(std::move(options)),
         transport_(std::move(transport)),
         api_(transport_),
         events_(kube::EventRecorder::start(transport_, "sluice-operator", options_.identity)),

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "operator/certificates/keeper.h"
 #include "operator/controller/options.h"
@@ -38,7 +39,7 @@ class Leader {
  public:
   using Clock = std::chrono::steady_clock;
   // `cluster`: what the watches have told so far; the caller goes on taking their changes into it.
-  Leader(const Tools& tools, resources::ClusterState& cluster) : tools_(tools), cluster_(cluster) {}
+  Leader(Tools tools, resources::ClusterState& cluster) : tools_(std::move(tools)), cluster_(cluster) {}
 
   // Certificates, one consistent look at everything that holds addresses, the epoch, and the state that the agents
   // hold. Blocks for up to some 30 s. To be repeated when it fails. Nothing is allocated or pushed before it has

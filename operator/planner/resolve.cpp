@@ -27,9 +27,9 @@ state::Forwarding forwarding_of(const std::string& text) {
 }
 
 const SlicesByName& slices_of(const ClusterState& cluster, const resources::ObjectKey& service) {
-  static const SlicesByName kNone;
+  static const SlicesByName none;
   const auto found = cluster.slices.find(service);
-  return found == cluster.slices.end() ? kNone : *found->second;
+  return found == cluster.slices.end() ? none : *found->second;
 }
 
 // Puts services together and keeps count over all of them.
