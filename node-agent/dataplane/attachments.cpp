@@ -67,7 +67,8 @@ Status Attachments::find() {
   for (const auto& layout : layout_directories(directory_)) {
     const std::string links = layout + "/links";
     for (const auto& name : entries(links)) {
-      const std::string pinned = links + "/" + name;
+      std::string pinned = links;
+      pinned.append("/").append(name);
       auto found = find_one(pinned);
       if (!found) {
         return tl::unexpected(found.error());
