@@ -10,6 +10,7 @@ using planner::ObjectPlan;
 using resources::Service;
 
 constexpr std::string_view kPrefix = "sluice.io/";
+constexpr const char* kDeleting = "Deleting";
 
 class ServiceStatus {
  public:
@@ -25,7 +26,7 @@ class ServiceStatus {
         report(plan->second);
     } else if (service_.meta.has_finalizer(planner::kCleanupFinalizer)) {
       if (input_.round.plan.torn_down.contains(owner))
-        remove_finalizers(ours);
+        remove_finalizers();
       else
         report_teardown();
     }
@@ -60,13 +61,12 @@ class ServiceStatus {
     return true;
   }
 
-  void remove_finalizers(bool ours) {
+  void remove_finalizers() {
     std::vector<std::string> finalizers = service_.meta.finalizers;
     std::erase(finalizers, planner::kCleanupFinalizer);
-    if (input_.options.default_class && (ours || !service_.load_balancer_class)) {
-      std::erase(finalizers, planner::kUpstreamFinalizer);
-    }
-    // What is no longer ours keeps no condition of ours; on a Service that goes away they do not matter.
+    // Ours is there, so upstream's is, too, if we were ever the default: whatever the flag says now.
+    if (!service_.load_balancer_class) std::erase(finalizers, planner::kUpstreamFinalizer);
+    // What is no longer ours keeps no condition and no address of ours; on a Service that goes away they do not matter.
     if (!service_.meta.deleting && drop_conditions()) return;  // the version moves on: the rest follows next round
     patch_finalizers(finalizers, event(false, "DeletedLoadBalancer", "Deleted load balancer"));
   }
@@ -78,8 +78,20 @@ class ServiceStatus {
       if (condition.type.starts_with(kPrefix)) dropped.push_back({{"$patch", "delete"}, {"type", condition.type}});
     }
     if (dropped.empty()) return false;
-    patch_status({{"conditions", std::move(dropped)}}, {});
+    Json status = {{"conditions", std::move(dropped)}};
+    if (!address_given_up()) clear_ingress(status);
+    patch_status(std::move(status), {});
     return true;
+  }
+
+  // What is there after that is somebody else's.
+  [[nodiscard]] bool address_given_up() const {
+    const resources::Condition* programmed = resources::find_condition(service_.conditions, "sluice.io/Programmed");
+    return programmed != nullptr && programmed->reason == kDeleting;
+  }
+
+  void clear_ingress(Json& status) const {
+    if (!service_.ingress.empty()) status["loadBalancer"] = {{"ingress", nullptr}};
   }
 
   void patch_status(Json status, std::vector<Event> events) {
@@ -97,7 +109,7 @@ class ServiceStatus {
       const resources::Condition* before = resources::find_condition(service_.conditions, one.type);
       Json made = condition_json(one, before, generation, now);
       const bool same = before != nullptr && before->status == one.status && before->reason == made["reason"] &&
-                        before->message == one.message && before->observed_generation == generation;
+                        before->message == made["message"] && before->observed_generation == generation;
       if (!same) out.push_back(std::move(made));
     }
     return out;
@@ -172,10 +184,11 @@ class ServiceStatus {
   static bool accepted(const std::vector<WantedCondition>& wanted) { return wanted.front().status == "True"; }
 
   void report_teardown() {
-    const WantedCondition wanted{"sluice.io/Programmed", "False", "Deleting", "being taken off the nodes"};
+    const WantedCondition wanted{"sluice.io/Programmed", "False", kDeleting, "being taken off the nodes"};
     if (!turned(service_.conditions, wanted)) return;
-    patch_status({{"conditions", changed_conditions({wanted})}},
-                 {event(false, "DeletingLoadBalancer", "Deleting load balancer")});
+    Json status = {{"conditions", changed_conditions({wanted})}};
+    if (!service_.meta.deleting) clear_ingress(status);
+    patch_status(std::move(status), {event(false, "DeletingLoadBalancer", "Deleting load balancer")});
   }
 
   const Input& input_;

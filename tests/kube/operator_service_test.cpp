@@ -95,6 +95,23 @@ TEST(OperatorService, WithoutAClassIsServedByTheDefaultClass) {
   EXPECT_TRUE(lab.gone(kAddressClaims, address));
 }
 
+TEST(OperatorService, ServedByTheDefaultClassIsLetGoWhenThatIsSwitchedOff) {
+  Lab lab;
+  lab.start({"--default-class"});
+  lab.make_service("classless", {{"loadBalancerClass", nullptr}});
+  lab.make_service("dying", {{"loadBalancerClass", nullptr}});
+  const auto address = lab.wait_for_address("classless");
+  lab.wait_for_address("dying");
+  lab.replace_operator();  // without the flag
+  EXPECT_TRUE(lab.gone(kAddressClaims, address));
+  EXPECT_TRUE(eventually([&] {
+    const auto service = lab.get(kServices, "classless");
+    return !service["metadata"].contains("finalizers") && service["status"] == json({{"loadBalancer", json::object()}});
+  })) << lab.get(kServices, "classless").dump(2);
+  lab.remove(kServices, "dying");
+  EXPECT_TRUE(lab.gone(kServices, "dying"));
+}
+
 TEST(OperatorService, OfAClassGivenByFlagIsServed) {
   Lab lab;
   lab.start({"--class=example.com/sluice"});

@@ -219,14 +219,48 @@ TEST_F(Statuses, ADeletionThatANewLeaderFindsWaitsForItsFirstState) {
 TEST_F(Statuses, AServiceThatIsNoLongerALoadBalancerIsLeftAsWeFoundIt) {
   world_.edit("Service", "shop", "web", {{"metadata", {{"finalizers", {"example.org/other", "sluice.io/cleanup"}}}}});
   world_.settle();
-  world_.edit(
-      "Service", "shop", "web",
-      {{"spec", {{"type", "ClusterIP"}, {"loadBalancerClass", nullptr}}}, {"status", {{"loadBalancer", nullptr}}}});
+  world_.edit("Service", "shop", "web", {{"spec", {{"type", "ClusterIP"}, {"loadBalancerClass", nullptr}}}});
   world_.settle();
   EXPECT_EQ(web()["metadata"]["finalizers"], Json({"example.org/other"}));
   EXPECT_THAT(web()["status"]["conditions"], IsEmpty());
+  EXPECT_EQ(ingress(), Json());
   EXPECT_TRUE(world_.cluster.claims.empty());
   EXPECT_TRUE(world_.state.services.empty());
+}
+
+TEST_F(Statuses, WhatWeServedAsTheDefaultIsLetGoWhenWeAreNotAnyMore) {
+  const Json classless = {{"metadata", {{"finalizers", {"example.org/other"}}}},
+                          {"spec", {{"loadBalancerClass", nullptr}}}};
+  world_.options.default_class = true;
+  world_.put(test::service("shop", "plain", classless));
+  world_.put(test::service("shop", "dying", classless));
+  world_.settle();
+  const auto plain = [this]() -> const Json& { return world_.object("Service", "shop", "plain"); };
+  ASSERT_FALSE(plain()["status"]["loadBalancer"]["ingress"].empty());
+  world_.options.default_class = false;
+  rounds();
+  EXPECT_FALSE(plain()["status"]["loadBalancer"].contains("ingress")) << "before the claim is given up";
+  world_.edit("Service", "shop", "dying", {{"metadata", {{"deletionTimestamp", test::created(9)}}}});
+  // Who serves it now may be quick.
+  const Json taken = {{{"ip", "203.0.113.9"}}};
+  world_.edit("Service", "shop", "plain", {{"status", {{"loadBalancer", {{"ingress", taken}}}}}});
+  world_.settle();
+  EXPECT_EQ(plain()["metadata"]["finalizers"], Json({"example.org/other"}));
+  EXPECT_THAT(plain()["status"]["conditions"], IsEmpty());
+  EXPECT_EQ(plain()["status"]["loadBalancer"]["ingress"], taken);
+  EXPECT_EQ(world_.object("Service", "shop", "dying")["metadata"]["finalizers"], Json({"example.org/other"}));
+  EXPECT_EQ(world_.cluster.claims.size(), 1U) << "web's";
+}
+
+TEST_F(Statuses, WhatIsGivenUpKeepsNoAddressThatSomebodyElseMayGet) {
+  world_.put(test::pool("public", {"192.0.2.0"}));
+  world_.settle();
+  world_.options.load_balancer_class = "example.org/other";
+  world_.settle();
+  EXPECT_EQ(ingress(), Json());
+  EXPECT_THAT(web()["status"]["conditions"], IsEmpty());
+  EXPECT_FALSE(web()["metadata"].contains("finalizers") && !web()["metadata"]["finalizers"].empty());
+  EXPECT_TRUE(world_.cluster.claims.empty());
 }
 
 TEST_F(Statuses, AnExhaustedPoolIsToldOnce) {
