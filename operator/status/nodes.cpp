@@ -58,6 +58,19 @@ Json interfaces_json(const Agent& agent) {
   return out;
 }
 
+// What an agent that cannot be reached said last, without what has been given to another node since: of that the node
+// is no announcer any more, whatever it does.
+Json addresses_left(const Input& input, const std::string& node, const Json& status) {
+  Json out = Json::array();
+  for (const std::string& text : resources::json_read::texts(status, "addresses")) {
+    const auto address = net::IpAddress::parse(text);
+    if (!address) continue;
+    const auto plan = input.round.plan.addresses.find(*address);
+    if (plan != input.round.plan.addresses.end() && plan->second.node == node) out.push_back(text);
+  }
+  return out;
+}
+
 Json addresses_json(const Agent& agent) {
   std::vector<net::IpAddress> sorted = agent.announcing;
   std::ranges::sort(sorted);
@@ -76,7 +89,7 @@ void status_write(const Input& input, Progress& progress, const resources::LoadB
   std::vector<WantedCondition> wanted = {ready(input, name, agent),
                                          programmed(input, progress, agent, status_of(before, "Programmed"))};
   Json status = Json::object();
-  // Of an agent that cannot be reached, what it said last stays.
+  // Of an agent that cannot be reached, what it said last stays, but for addresses that have moved.
   if (agent != nullptr && agent->connected) {
     for (const planner::AgentCondition& said : agent->conditions) {
       if (said.type == "Ready" || said.type == "Programmed") continue;
@@ -85,6 +98,8 @@ void status_write(const Input& input, Progress& progress, const resources::LoadB
     status["agent"] = {{"version", agent->version}, {"startTime", timestamp(agent->start_time)}};
     status["interfaces"] = interfaces_json(*agent);
     status["addresses"] = addresses_json(*agent);
+  } else if (raw_status.contains("addresses")) {
+    status["addresses"] = addresses_left(input, name, raw_status);
   }
   status["conditions"] = condition_list(wanted, member(raw_status, "conditions"), before, 0, timestamp(input.wall));
   Json patch = status_patch(*node.raw, status);

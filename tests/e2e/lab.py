@@ -139,10 +139,13 @@ class Lab:
 
     def announcer(self, address):
         """The number of the node that announces an address, by its LoadBalancerNode; None where there is none."""
-        for node in self.items("loadbalancernodes"):
-            if address in node.get("status", {}).get("addresses", []):
-                return int(node["metadata"]["name"].removeprefix("node"))
-        return None
+        def listing():
+            nodes = [node for node in self.items("loadbalancernodes") if address in node.get("status", {}).get("addresses", [])]
+            return [int(node["metadata"]["name"].removeprefix("node")) for node in nodes]
+
+        # Statuses are written one by one: while an address moves, two may list it for a moment.
+        wait_for(f"no two nodes list {address}", lambda: len(listing()) < 2, 10)
+        return next(iter(listing()), None)
 
     def fetch(self, address, port=80, outside=False, seconds=2):
         """One request from a client; its line, or None."""

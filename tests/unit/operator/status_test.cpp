@@ -457,6 +457,27 @@ TEST_F(Statuses, ANodesConditionsFollowItsAgent) {
       << "what it said last";
 }
 
+TEST_F(Statuses, ALostNodeListsNoAddressThatAnotherHas) {
+  world_.settle();
+  const std::string lost = world_.announcer("192.0.2.0");
+  const auto listed = [this](const std::string& node) -> Json {
+    return world_.object("LoadBalancerNode", "", node)["status"]["addresses"];
+  };
+  ASSERT_EQ(listed(lost), Json({"192.0.2.0"}));
+  world_.disconnect(lost);
+  world_.settle();
+  EXPECT_EQ(listed(lost), Json({"192.0.2.0"})) << "it goes on answering, and nobody else does";
+  world_.agents.at(lost).announcing.clear();  // as a new leader knows it
+  world_.settle();
+  EXPECT_EQ(listed(lost), Json({"192.0.2.0"}));
+  world_.pass(seconds(45));
+  world_.settle();
+  const std::string other = world_.announcer("192.0.2.0");
+  ASSERT_NE(other, lost);
+  EXPECT_EQ(listed(other), Json({"192.0.2.0"}));
+  EXPECT_EQ(listed(lost), Json::array());
+}
+
 TEST_F(Statuses, ANodeMayBeBehindForAMoment) {
   world_.settle();
   world_.put(test::slice("shop", "web", {"10.244.1.1"}));
