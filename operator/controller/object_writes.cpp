@@ -36,6 +36,23 @@ std::string kind_of(const status::Write& write) {
   return write.verb == status::Verb::create || write.verb == status::Verb::remove ? "node" : "finalizer";
 }
 
+// The body without the times at which it says that something changed: a write that was refused is the same one later.
+std::string fingerprint_of(const status::Write& write) {
+  std::string out = std::to_string(static_cast<int>(write.verb));
+  if (!write.body) {
+    return out;
+  }
+  json body = *write.body;
+  if (const json::json_pointer at("/status/conditions"); body.contains(at) && body[at].is_array()) {
+    for (auto& condition : body[at]) {
+      if (condition.is_object()) {
+        condition.erase("lastTransitionTime");
+      }
+    }
+  }
+  return out + body.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
 }  // namespace
 
 void add_claim_writes(const ipam::ClaimWrites& claims, std::vector<Write>& writes) {
@@ -77,7 +94,7 @@ void add_status_writes(const status::Output& status, kube::EventRecorder& events
     write.kind = kind_of(wanted);
     write.key = write.kind + " " + std::string(wanted.resource.kind) + " " + wanted.key.text();
     write.base_version = wanted.body ? kube::resource_version_of(*wanted.body) : std::string();
-    write.fingerprint = std::to_string(static_cast<int>(wanted.verb)) + (wanted.body ? wanted.body->dump() : "");
+    write.fingerprint = fingerprint_of(wanted);
     if (write.kind == "status") {
       write.settle = kStatusSettle;
       write.min_interval = kStatusInterval;

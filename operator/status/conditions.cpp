@@ -17,6 +17,19 @@ std::string word(const std::string& reason) {
   return out.empty() || std::isalpha(static_cast<unsigned char>(out.front())) == 0 ? "Other" + out : out;
 }
 
+// The schemas allow 32,768 characters, and one message beyond that would have the whole status refused. What people
+// read ends long before.
+std::string capped(const std::string& message) {
+  constexpr size_t kMost = 4096;
+  const auto inside = [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U; };  // of a UTF-8 character
+  if (message.size() <= kMost) return message;
+  size_t cut = kMost;
+  while (cut > 0 && inside(message[cut])) --cut;
+  const std::string rest = message.substr(cut);
+  const auto more = std::ranges::count_if(rest, [&](char c) { return !inside(c); });
+  return message.substr(0, cut) + "... and " + std::to_string(more) + " more characters";
+}
+
 }  // namespace
 
 WantedCondition condition(std::string type, const planner::Finding& finding) {
@@ -38,7 +51,7 @@ Json condition_json(const WantedCondition& wanted, const resources::Condition* b
   Json out = {{"type", wanted.type},
               {"status", wanted.status},
               {"reason", word(wanted.reason)},
-              {"message", wanted.message},
+              {"message", capped(wanted.message)},
               {"lastTransitionTime", same ? before->last_transition_time : now}};
   if (generation != 0) out["observedGeneration"] = generation;
   return out;

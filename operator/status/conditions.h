@@ -23,7 +23,8 @@ WantedCondition condition(std::string type, const planner::Finding& finding);
 // RFC 3339 in UTC, in seconds.
 std::string timestamp(std::chrono::system_clock::time_point wall);
 
-// The condition as JSON; lastTransitionTime is `before`'s where its status is the same. `generation` 0: none is given.
+// The condition as JSON, its message cut short where it is beyond reading; lastTransitionTime is `before`'s where its
+// status is the same. `generation` 0: none is given.
 Json condition_json(const WantedCondition& wanted, const resources::Condition* before, int64_t generation,
                     const std::string& now);
 

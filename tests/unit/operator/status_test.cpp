@@ -263,6 +263,24 @@ TEST_F(Statuses, WhatIsGivenUpKeepsNoAddressThatSomebodyElseMayGet) {
   EXPECT_TRUE(world_.cluster.claims.empty());
 }
 
+TEST_F(Statuses, AMessageIsCutBeforeTheApiServerRefusesIt) {
+  world_.settle();
+  std::string name;
+  for (int i = 0; i < 20000; ++i) name += "ü";
+  world_.agents["node1"].conditions = {{"Ready", false, "Long", "x" + name}};
+  world_.settle();
+  const std::string message = world_.message("LoadBalancerNode", "", "node1", "Ready");
+  EXPECT_EQ(message, "x" + name.substr(0, 4094) + "... and 17953 more characters");
+  world_.edit("Service", "shop", "web",
+              {{"metadata", {{"annotations", {{"sluice.io/addresses", std::string(40000, 'x')}}}}}});
+  world_.settle();
+  EXPECT_EQ(on_web("Accepted"), "False InvalidAddress");
+  EXPECT_LT(world_.message("Service", "shop", "web", "sluice.io/Accepted").size(), 5000U);
+  const size_t writes = world_.writes;
+  world_.round();
+  EXPECT_EQ(world_.writes, writes) << "what was cut is not a change";
+}
+
 TEST_F(Statuses, AnExhaustedPoolIsToldOnce) {
   world_.put(test::pool("public", {"192.0.2.0"}));
   world_.put(test::service("shop", "late", {{"metadata", {{"creationTimestamp", test::created(9)}}}}));
