@@ -11,6 +11,8 @@ constexpr const char* kForwarding = "sluice.io/forwarding";
 constexpr const char* kSharingKey = "sluice.io/sharing-key";
 constexpr const char* kSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges";
 constexpr size_t kFamilies = 2;
+constexpr size_t kMaxPorts = 128;            // of one owner in an AddressClaim
+constexpr int64_t kAffinitySeconds = 10800;  // what the API server fills in
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> out;
@@ -29,7 +31,10 @@ std::vector<std::string> split(const std::string& text) {
 // Collects what is wrong. The worst kind gives the reason; all texts of it the message.
 class Complaints {
  public:
-  void not_supported(std::string field) { fields_ += (fields_.empty() ? "" : ", ") + field; }
+  void not_supported(const std::string& field) {
+    if (!fields_.empty()) fields_ += ", ";
+    fields_ += field;
+  }
   // What may be left out by its own definition: it is said and refuses nothing.
   void not_followed(const std::string& field) { note_ += "; " + field + " is not followed"; }
   void invalid(const char* reason, std::string message) {
@@ -51,9 +56,10 @@ void check_addresses(const std::vector<std::string>& texts, const std::string& f
   for (const std::string& text : texts) {
     const auto address = net::IpAddress::parse(text);
     if (!address)
-      complaints.invalid("InvalidAddress", field + " " + text + ": " + address.error().reason);
+      complaints.invalid("InvalidAddress",
+                         std::string(field).append(" ").append(text).append(": ").append(address.error().reason));
     else if (!address->is_ipv4())
-      complaints.not_supported(field + " " + text + " (IPv6)");
+      complaints.not_supported(std::string(field).append(" ").append(text).append(" (IPv6)"));
   }
 }
 
@@ -121,6 +127,15 @@ Finding accept(const resources::Service& service) {
   // A preference, which implementations may leave out. Under Layer2 it would send everything to the announcer's zone.
   if (!service.traffic_distribution.empty()) {
     complaints.not_followed("spec.trafficDistribution " + service.traffic_distribution);
+  }
+  if (service.session_affinity == "ClientIP" && service.affinity_seconds != 0 &&
+      service.affinity_seconds != kAffinitySeconds) {
+    complaints.not_followed("spec.sessionAffinityConfig.clientIP.timeoutSeconds " +
+                            std::to_string(service.affinity_seconds));
+  }
+  if (service.ports.size() > kMaxPorts) {
+    complaints.not_supported("spec.ports (" + std::to_string(service.ports.size()) + ", at most " +
+                             std::to_string(kMaxPorts) + ")");
   }
   if (!service.source_ranges.empty()) complaints.not_supported("spec.loadBalancerSourceRanges");
   if (!service.meta.annotation(kSourceRanges).empty())

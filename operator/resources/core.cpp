@@ -98,6 +98,8 @@ Result<Service> parse_service(const kube::Object& object) {
   out.source_ranges = texts(spec, "loadBalancerSourceRanges");
   out.external_traffic_policy = text_or(spec, "externalTrafficPolicy", "Cluster");
   out.session_affinity = text_or(spec, "sessionAffinity", "None");
+  out.affinity_seconds =
+      json_read::integer(member(member(spec, "sessionAffinityConfig"), "clientIP"), "timeoutSeconds");
   out.traffic_distribution = text(spec, "trafficDistribution");
   out.has_selector = member(spec, "selector").is_object() && !member(spec, "selector").empty();
   read_ports(spec, out);

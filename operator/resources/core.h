@@ -36,6 +36,7 @@ struct Service {
   std::vector<std::string> source_ranges;
   std::string external_traffic_policy;  // Cluster, Local
   std::string session_affinity;         // None, ClientIP
+  int64_t affinity_seconds = 0;         // of sessionAffinityConfig.clientIP; 0: not given
   std::string traffic_distribution;     // PreferClose, PreferSameZone, PreferSameNode; may be empty
   bool has_selector = false;
   std::vector<ServicePort> ports;

@@ -247,6 +247,35 @@ TEST_F(Planning, APreferenceThatIsNotFollowedIsSaidAndRefusesNothing) {
   EXPECT_TRUE(world_.state.services.contains(web_));
 }
 
+TEST_F(Planning, AnAffinityWithATimeoutOfItsOwnIsSaid) {
+  const auto accepted = [this](int seconds) {
+    world_.put(test::service("shop", "web",
+                             {{"spec",
+                               {{"sessionAffinity", "ClientIP"},
+                                {"sessionAffinityConfig", {{"clientIP", {{"timeoutSeconds", seconds}}}}}}}}));
+    return world_.settle().plan.objects.at(service_owner("shop", "web")).accepted;
+  };
+  EXPECT_TRUE(accepted(60).good);
+  EXPECT_NE(accepted(60).message.find("spec.sessionAffinityConfig.clientIP.timeoutSeconds 60 is not followed"),
+            std::string::npos);
+  EXPECT_EQ(accepted(10800).message, "the spec can be built") << "the API server's default";
+}
+
+TEST_F(Planning, MorePortsThanAClaimCanNameAreRefused) {
+  const auto ports = [](int count) {
+    Json out = Json::array();
+    for (int i = 1; i <= count; ++i) out.push_back({{"name", "p" + std::to_string(i)}, {"port", i}});
+    return Json{{"spec", {{"ports", std::move(out)}}}};
+  };
+  world_.put(test::service("shop", "web", ports(128)));
+  world_.settle();
+  EXPECT_EQ(world_.state.services.size(), 128U);
+  world_.put(test::service("shop", "more", ports(129)));
+  const Finding found = world_.settle().plan.objects.at(service_owner("shop", "more")).accepted;
+  EXPECT_EQ(found.reason, "NotSupported");
+  EXPECT_NE(found.message.find("spec.ports (129, at most 128)"), std::string::npos) << found.message;
+}
+
 TEST_F(Planning, WhatIsNotBuiltOnLoadBalancersIsRefusedByName) {
   const std::vector<Refused> cases = {
       {{{"externalTrafficPolicy", "Local"}}, "NotSupported", "spec.externalTrafficPolicy Local"},
