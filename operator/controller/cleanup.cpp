@@ -3,10 +3,16 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
+#include <iterator>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string_view>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "operator/certificates/keeper.h"
 #include "operator/controller/agents.h"
@@ -31,6 +37,7 @@ constexpr seconds kHold{300};
 constexpr seconds kAskAgents{5};
 constexpr seconds kPurge{30};
 constexpr int kAttempts = 5;
+constexpr size_t kWorkers = 8;
 constexpr std::string_view kOurConditions = "sluice.io/";
 
 // Repeats `attempt`, which reads the object anew each time, as long as somebody else is quicker to change it.
@@ -66,14 +73,19 @@ class Cleanup {
       std::this_thread::sleep_for(rest);
     }
     clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
+    // That of a node that could not be purged stays: when this is repeated, it tells that there is something to purge.
     clean_kind(kube::kLoadBalancerNodes, [this](const kube::Object& object) {
+      if (unpurged_.contains(kube::key_of(*object).name)) {
+        return Status{};
+      }
       auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
       return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
     });
     clean_statuses(kube::kLoadBalancers, status::uninstalled_load_balancer);
     clean_statuses(kube::kAddressPools, status::uninstalled_pool);
     if (failures_ > 0) {
-      return fail(ErrorKind::unavailable, "clean up", {}, std::to_string(failures_) + " things are left; see above");
+      return fail(ErrorKind::unavailable, "clean up", {},
+                  std::to_string(failures_.load()) + " things are left; see above");
     }
     return {};
   }
@@ -101,6 +113,7 @@ class Cleanup {
       record.renew_time = stamp;
       lease_epoch_ = std::max(record.epoch, epoch);
       record.epoch = lease_epoch_;
+      held_at_ = Clock::now();
       return drop_value(api_.update(kube::kLeases, kube::write_lease(**lease, record)));
     });
   }
@@ -113,8 +126,13 @@ class Cleanup {
     const auto secret = api_.get(kube::kSecrets, {options_.ns, options_.operator_secret});
     const auto leaf = certificates::read_leaf(secret ? secret->get() : nullptr);
     if (!certificates::usable(leaf, tls::kOperatorName, certificates::Clock::now())) {
-      trouble("no node was purged: Secret " + options_.ns + "/" + options_.operator_secret +
-              " holds no usable certificate; run `sluice-agent --purge` on the nodes");
+      const std::string why =
+          "no node was purged: Secret " + options_.ns + "/" + options_.operator_secret + " holds no usable certificate";
+      if (unpurged_.empty()) {
+        spdlog::info("{}, and no agent was ever reached: there is nothing on any node", why);
+      } else {
+        trouble(why + "; run `sluice-agent --purge` on the nodes");
+      }
       return;
     }
     const auto publisher = publish::Publisher::create({}, [] {});
@@ -126,15 +144,22 @@ class Cleanup {
       return;
     }
     for (const auto& [node, outcome] : publisher->purge(cluster_id_, succession.epoch, kPurge)) {
-      const auto known = cluster_.nodes.find(node);
-      if (outcome) {
-        spdlog::info("node {}: everything of Sluice is gone", node);
-      } else if (known != cluster_.nodes.end() && !known->second->ready) {
-        spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back",
-                     outcome.error().message());
-      } else {
-        trouble(outcome.error().message() + "; run `sluice-agent --purge` there");
-      }
+      tell_purged(node, outcome);
+    }
+  }
+
+  void tell_purged(const std::string& node, const Status& outcome) {
+    const auto known = cluster_.nodes.find(node);
+    if (outcome) {
+      spdlog::info("node {}: everything of Sluice is gone", node);
+      unpurged_.erase(node);
+    } else if (!unpurged_.contains(node)) {
+      spdlog::info("{}; no agent was ever reached there", outcome.error().message());
+    } else if (known != cluster_.nodes.end() && !known->second->ready) {
+      spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back", outcome.error().message());
+      unpurged_.erase(node);
+    } else {
+      trouble(outcome.error().message() + "; run `sluice-agent --purge` there");
     }
   }
 
@@ -153,9 +178,20 @@ class Cleanup {
         return taken;
       }
     }
+    const auto with_agent = api_.consistent_list(kube::kLoadBalancerNodes);
+    if (!with_agent) {
+      return with_agent.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(with_agent.error()));
+    }
+    for (const auto& node : with_agent->items) {
+      const auto name = kube::key_of(*node).name;
+      if (cluster_.nodes.contains(name)) {
+        unpurged_.insert(name);
+      }
+    }
     return {};
   }
 
+  // Calls `clean` for all of the kind, several at a time. Those of a large cluster would take longer than the Job has.
   void clean_kind(const kube::Resource& resource, const std::function<Status(const kube::Object&)>& clean) {
     const auto list = api_.consistent_list(resource);
     if (!list) {
@@ -164,10 +200,35 @@ class Cleanup {
       }
       return;
     }
-    for (const auto& object : list->items) {
+    each(list->items, [&](const kube::Object& object) {
       if (auto cleaned = clean(object); !cleaned) {
         trouble(cleaned.error().message());
       }
+    });
+  }
+
+  void each(const std::vector<kube::Object>& objects, const std::function<void(const kube::Object&)>& act) {
+    std::atomic<size_t> next = 0;
+    std::vector<std::jthread> workers;
+    for (size_t i = 0; i < std::min(kWorkers, objects.size()); ++i) {
+      workers.emplace_back([&] {
+        for (size_t at = next++; at < objects.size(); at = next++) {
+          keep_lease();
+          act(objects[at]);
+        }
+      });
+    }
+  }
+
+  // Nobody may lead before the last object is done, however many there are.
+  void keep_lease() {
+    const std::unique_lock lock(lease_mutex_, std::try_to_lock);
+    if (!lock || Clock::now() - held_at_ < kHold / 3) {
+      return;
+    }
+    held_at_ = Clock::now();  // also where it fails: it is tried again in good time
+    if (auto held = hold_lease(lease_epoch_); !held) {
+      trouble(held.error().message());
     }
   }
 
@@ -180,17 +241,19 @@ class Cleanup {
         return list.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(list.error()));
       }
       Status outcome;
-      for (const auto& object : list->items) {
+      std::mutex mutex;  // of `outcome`
+      each(list->items, [&](const kube::Object& object) {
         const json patch = patch_for(*object, std::chrono::system_clock::now());
         if (patch.is_null()) {
-          continue;
+          return;
         }
         auto done = drop_value(api_.patch(resource, kube::key_of(*object), kube::PatchType::merge, patch, "status"));
+        const std::lock_guard lock(mutex);
         if (!done && done.error().kind != ErrorKind::not_found &&
             (outcome || done.error().kind == ErrorKind::conflict)) {
           outcome = std::move(done);  // the others are cleaned all the same
         }
-      }
+      });
       return outcome;
     });
     if (!cleaned) {
@@ -198,30 +261,43 @@ class Cleanup {
     }
   }
 
-  // A Service with our finalizer is, or was, ours: what its status says is ours, too, and not true any more.
+  // A Service with our finalizer is, or was, ours: what its status says is ours, too, and not true any more. What was
+  // listed will mostly do; it is read again where somebody was quicker.
   Status clean_service(const kube::Object& listed) {
     if (!has_our_finalizer(*listed)) {
       return {};
     }
-    auto cleared = persist([&]() -> Status {
-      const auto service = api_.get(kube::kServices, kube::key_of(*listed));
-      if (!service) {
-        return service.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(service.error()));
-      }
-      json conditions = json::array();
-      for (const auto& condition : (**service).value("/status/conditions"_json_pointer, json::array())) {
-        if (!condition.value("type", "").starts_with(kOurConditions)) {
-          conditions.push_back(condition);
+    const auto key = kube::key_of(*listed);
+    kube::Object service = listed;
+    auto cleaned = persist([&]() -> Status {
+      if (service == nullptr) {
+        auto read = api_.get(kube::kServices, key);
+        if (!read) {
+          return tl::unexpected(read.error());
         }
+        service = *read;
       }
-      const json patch = {{"metadata", {{"resourceVersion", kube::resource_version_of(**service)}}},
-                          {"status", {{"loadBalancer", nullptr}, {"conditions", conditions}}}};
-      return drop_value(api_.patch(kube::kServices, kube::key_of(**service), kube::PatchType::merge, patch, "status"));
+      const auto now = std::exchange(service, nullptr);
+      const auto cleared = clear_status(now);
+      return cleared ? drop_finalizers(*cleared) : Status(tl::unexpected(cleared.error()));
     });
-    if (!cleared) {
-      return cleared;
+    return cleaned || cleaned.error().kind == ErrorKind::not_found ? Status{} : cleaned;
+  }
+
+  // The Service without address and conditions of ours.
+  Result<kube::Object> clear_status(const kube::Object& service) {
+    json kept = json::array();
+    const json before = service->value("/status/conditions"_json_pointer, json::array());
+    std::ranges::copy_if(before, std::back_inserter(kept), [](const json& condition) {
+      return !condition.value("type", "").starts_with(kOurConditions);
+    });
+    const bool addressed = service->contains("/status/loadBalancer/ingress"_json_pointer);
+    if (!addressed && kept.size() == before.size()) {
+      return service;
     }
-    return drop_finalizers(listed);
+    const json patch = {{"metadata", {{"resourceVersion", kube::resource_version_of(*service)}}},
+                        {"status", {{"loadBalancer", nullptr}, {"conditions", std::move(kept)}}}};
+    return api_.patch(kube::kServices, kube::key_of(*service), kube::PatchType::merge, patch, "status");
   }
 
   static bool has_our_finalizer(const json& object) {
@@ -233,20 +309,14 @@ class Cleanup {
     return object.value("/metadata/finalizers"_json_pointer, std::vector<std::string>{});
   }
 
-  Status drop_finalizers(const kube::Object& listed) {
-    const auto key = kube::key_of(*listed);
-    return persist([&]() -> Status {
-      const auto object = api_.get(kube::kServices, key);
-      if (!object) {
-        return object.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(object.error()));
-      }
-      const bool without_class = !(**object).contains("/spec/loadBalancerClass"_json_pointer);
-      const auto kept = without_finalizers(finalizers_of(**object), options_.default_class && without_class);
-      return write_finalizers(api_, kube::kServices, key, kube::resource_version_of(**object), kept);
-    });
+  // Upstream's, too, where there is no class: we have set it as the default class, whether we still are or not.
+  Status drop_finalizers(const kube::Object& service) {
+    const bool without_class = !service->contains("/spec/loadBalancerClass"_json_pointer);
+    return write_finalizers(api_, kube::kServices, kube::key_of(*service), kube::resource_version_of(*service),
+                            without_finalizers(finalizers_of(*service), without_class));
   }
 
-  void trouble(const std::string& what) {
+  void trouble(const std::string& what) {  // from any thread
     ++failures_;
     spdlog::error("{}", what);
   }
@@ -257,7 +327,10 @@ class Cleanup {
   std::string cluster_id_;
   state::Epoch lease_epoch_ = 0;
   Clock::time_point leader_writes_until_;  // the one that we took the Lease from may not have noticed before
-  int failures_ = 0;
+  std::atomic<int> failures_ = 0;
+  std::mutex lease_mutex_;
+  Clock::time_point held_at_;       // when the Lease was written last
+  std::set<std::string> unpurged_;  // nodes that have, or had, an agent and may still have its programs
 };
 
 }  // namespace

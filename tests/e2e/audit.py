@@ -13,7 +13,7 @@ FOR_OTHER_DAYS = {
         ("addressclaims", "update"): "the owners of an address change",
         ("loadbalancernodes", "delete"): "a node is taken out of the cluster",
     },
-    "sluice-cleanup": {},
+    "sluice-cleanup": {("services", "get"): "a Service changes meanwhile"},
 }
 
 

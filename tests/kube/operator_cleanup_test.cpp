@@ -98,10 +98,41 @@ TEST(OperatorCleanup, NamesNodesItCannotReachAndFails) {
   EXPECT_EQ(lab.agent(0).seen().purges, 1);
   EXPECT_FALSE(lab.get(kServices, "web")["metadata"].contains("finalizers")) << "what could be done was done";
   // A node that is down cannot be helped: it is told of, and the rest is a success.
+  EXPECT_FALSE(lab.get(kube::kLoadBalancerNodes, "lab-node1").is_null()) << "the next attempt must know of it";
+  EXPECT_TRUE(lab.get(kube::kLoadBalancerNodes, "lab-node0").is_null());
+  EXPECT_EQ(lab.run_operator({"--cleanup"}).exit_code, 1) << "a second attempt does not make it a success";
   lab.set_node_ready(1, false);
   const auto done = lab.run_operator({"--cleanup"});
   EXPECT_EQ(done.exit_code, 0) << done.out;
   EXPECT_THAT(done.out, HasSubstr("lab-node1"));
+}
+
+TEST(OperatorCleanup, ANodeThatNeverHadAnAgentIsNoFailure) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.wait_for_address("web");
+  lab.make_node(7);  // Ready, with an address: the chart's nodeSelector leaves it out
+  const auto done = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_EQ(lab.agent(0).seen().purges, 1);
+  EXPECT_EQ(lab.agent(1).seen().purges, 1);
+}
+
+TEST(OperatorCleanup, AReleaseThatNeverLedHasNothingToPurge) {
+  Lab lab;
+  const auto done = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+}
+
+TEST(OperatorCleanup, LetsGoOfWhatItServedWhenItWasTheDefaultClass) {
+  Lab lab;
+  lab.start({"--default-class"});
+  lab.make_service("plain", {{"loadBalancerClass", nullptr}}, {{"finalizers", {"example.com/keep"}}});
+  lab.wait_for_address("plain");
+  ASSERT_EQ(lab.run_operator({"--cleanup"}).exit_code, 0);  // the flag is not given any more
+  EXPECT_EQ(lab.get(kServices, "plain")["metadata"]["finalizers"], json({"example.com/keep"}));
+  lab.patch(kServices, "plain", {{"metadata", {{"finalizers", nullptr}}}});
 }
 
 }  // namespace
