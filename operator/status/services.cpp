@@ -169,9 +169,8 @@ class ServiceStatus {
     std::vector<Event> out;
     for (const WantedCondition& one : wanted) {
       if (one.status != "False" || !turned(service_.conditions, one)) continue;
-      if (one.type == "sluice.io/Accepted") {
-        out.push_back(event(true, "SyncLoadBalancerFailed", one.reason + ": " + one.message));
-      } else if (one.type == "sluice.io/AddressesAllocated" && !waits(one.reason) && accepted(wanted)) {
+      const bool no_address = one.type == "sluice.io/AddressesAllocated" && !waits(one.reason) && accepted(wanted);
+      if (one.type == "sluice.io/Accepted" || no_address) {
         out.push_back(event(true, "SyncLoadBalancerFailed", one.reason + ": " + one.message));
       } else if (one.type == "sluice.io/Announced" && one.reason != "Pending" && one.reason != "NotProgrammed") {
         out.push_back(event(true, "UnAvailableLoadBalancer", one.message));
