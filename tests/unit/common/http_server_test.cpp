@@ -13,8 +13,8 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstddef>
 #include <chrono>
+#include <cstddef>
 #include <optional>
 #include <stdexcept>
 #include <thread>
