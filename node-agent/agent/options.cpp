@@ -108,11 +108,11 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
 using Problem = std::optional<std::string>;
 
 Problem take_interfaces(const Typed& typed, Options& options) {
-  static const std::map<std::string, config::InterfaceMode> kModes = {{"native", config::InterfaceMode::native},
-                                                                      {"generic", config::InterfaceMode::generic},
-                                                                      {"auto", config::InterfaceMode::automatic}};
-  const auto mode = kModes.find(typed.interface_mode);
-  if (mode == kModes.end()) {
+  static const std::map<std::string, config::InterfaceMode> modes = {{"native", config::InterfaceMode::native},
+                                                                     {"generic", config::InterfaceMode::generic},
+                                                                     {"auto", config::InterfaceMode::automatic}};
+  const auto mode = modes.find(typed.interface_mode);
+  if (mode == modes.end()) {
     return fmt::format("--interface-mode: must be native, generic or auto, is {}", typed.interface_mode);
   }
   options.interface_mode = mode->second;

@@ -18,8 +18,8 @@ namespace sluice::agent::config {
 // A node and the path that leads to it.
 class Field {
  public:
-  Field(YAML::Node node, std::string path, Mistakes& mistakes)
-      : node_(std::move(node)), path_(std::move(path)), mistakes_(&mistakes) {}
+  Field(const YAML::Node& node, std::string path, Mistakes& mistakes)
+      : node_(node), path_(std::move(path)), mistakes_(&mistakes) {}
   // Assigning a YAML::Node writes into the document it belongs to: copies only.
   Field(const Field&) = default;
   Field& operator=(const Field&) = delete;

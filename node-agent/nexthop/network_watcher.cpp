@@ -194,7 +194,7 @@ class Watcher final : public NetworkWatcher {
     publish({view_, find_ways(targets_, routes_, neighbours_, view_, usable_)});
   }
 
-  void publish(Update update) {
+  void publish(const Update& update) {
     {
       const std::scoped_lock lock(mutex_);
       const bool same = update == published_;

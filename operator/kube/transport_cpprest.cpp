@@ -1,7 +1,8 @@
 // The Transport on cpprestsdk's client, and all there is of cpprestsdk. Its rules, learnt the hard way: one thread in
 // its pool, which is never blocked; every task's outcome is looked at; what is begun is cancelled, never abandoned;
 // answers go into a streambuf of our own, which holds the server back when nobody reads.
-#define _TURN_OFF_PLATFORM_STRING  // cpprestsdk would define U(x), which others use as a name
+// cpprestsdk would define U(x), which others use as a name. NOLINTNEXTLINE(bugprone-reserved-identifier): its own
+#define _TURN_OFF_PLATFORM_STRING
 #include <cpprest/astreambuf.h>
 #include <cpprest/http_client.h>
 #include <netdb.h>
@@ -247,7 +248,7 @@ class Endpoint {
   }
   void invalidate() { source_->invalidate(); }
 
-  std::shared_ptr<http::client::http_client> client(std::shared_ptr<const Credentials> credentials,
+  std::shared_ptr<http::client::http_client> client(const std::shared_ptr<const Credentials>& credentials,
                                                     std::chrono::milliseconds silence) {
     http::client::http_client_config settings;
     settings.set_timeout(std::chrono::duration_cast<std::chrono::microseconds>(silence));

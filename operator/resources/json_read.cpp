@@ -5,16 +5,16 @@
 namespace sluice::resources::json_read {
 
 const Json& member(const Json& object, std::string_view name) {
-  static const Json kNothing;
-  if (!object.is_object()) return kNothing;
+  static const Json nothing;
+  if (!object.is_object()) return nothing;
   const auto found = object.find(name);
-  return found == object.end() ? kNothing : *found;
+  return found == object.end() ? nothing : *found;
 }
 
 const Json::array_t& items(const Json& object, std::string_view name) {
-  static const Json::array_t kNone;
+  static const Json::array_t none;
   const Json& value = member(object, name);
-  return value.is_array() ? value.get_ref<const Json::array_t&>() : kNone;
+  return value.is_array() ? value.get_ref<const Json::array_t&>() : none;
 }
 
 std::string text(const Json& object, std::string_view name) {
