@@ -417,15 +417,18 @@ static __always_inline __u64 other_slot_hash(const struct flow_query* query, con
 __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, struct target* target) {
   const struct sluice_config* node = node_config();
   __u64 slot_hash;
+  __u8 first_free;
   int refused;
 
   if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
   if (search_planes(ctx, query, target)) return 0;
   if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) {
     slot_hash = query->slot_hash;
+    first_free = target->first_free;
     query->slot_hash = other_slot_hash(query, node);
     if (search_planes(ctx, query, target)) return 0;
     query->slot_hash = slot_hash;
+    target->first_free = first_free;
   }
   refused = aim(ctx, query, target, 0);
   if (!refused) refused = refused_by_way(query, target);

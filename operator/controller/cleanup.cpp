@@ -75,7 +75,7 @@ class Cleanup {
     clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
     // That of a node that could not be purged stays: when this is repeated, it tells that there is something to purge.
     clean_kind(kube::kLoadBalancerNodes, [this](const kube::Object& object) {
-      if (unpurged_.contains(kube::key_of(*object).name)) {
+      if (!nodes_read_ || unpurged_.contains(kube::key_of(*object).name)) {
         return Status{};
       }
       auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
@@ -179,15 +179,16 @@ class Cleanup {
       }
     }
     const auto with_agent = api_.consistent_list(kube::kLoadBalancerNodes);
-    if (!with_agent) {
-      return with_agent.error().kind == ErrorKind::not_found ? Status{} : Status(tl::unexpected(with_agent.error()));
+    if (!with_agent && with_agent.error().kind != ErrorKind::not_found) {
+      return tl::unexpected(with_agent.error());
     }
-    for (const auto& node : with_agent->items) {
+    for (const auto& node : with_agent ? with_agent->items : std::vector<kube::Object>{}) {
       const auto name = kube::key_of(*node).name;
       if (cluster_.nodes.contains(name)) {
         unpurged_.insert(name);
       }
     }
+    nodes_read_ = true;
     return {};
   }
 
@@ -330,6 +331,7 @@ class Cleanup {
   std::atomic<int> failures_ = 0;
   std::mutex lease_mutex_;
   Clock::time_point held_at_;       // when the Lease was written last
+  bool nodes_read_ = false;         // else nobody knows which nodes have something to purge
   std::set<std::string> unpurged_;  // nodes that have, or had, an agent and may still have its programs
 };
 

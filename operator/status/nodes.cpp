@@ -66,7 +66,9 @@ Json addresses_left(const Input& input, const std::string& node, const Json& sta
     const auto address = net::IpAddress::parse(text);
     if (!address) continue;
     const auto plan = input.round.plan.addresses.find(*address);
-    if (plan != input.round.plan.addresses.end() && plan->second.node == node) out.push_back(text);
+    const bool moved =
+        plan != input.round.plan.addresses.end() && !plan->second.node.empty() && plan->second.node != node;
+    if (!moved) out.push_back(text);
   }
   return out;
 }

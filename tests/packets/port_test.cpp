@@ -153,6 +153,23 @@ TEST_F(PortTest, ALostRecordIsMadeAgainWithTheSamePort) {
   EXPECT_EQ(plane_.counted(SLUICE_REASON_TAKEN_UP), 1U);
 }
 
+TEST_F(PortTest, WhatIsTakenWhereTheOtherAffinityWouldLeadDoesNotMatter) {
+  const Endpoint elsewhere = at("10.9.0.21", 8080);
+  Backend other = nat_backend();
+  other.end = elsewhere;
+  Service service = plane_.add_service(at("203.0.113.60", 80), kTcp, {nat_backend(), other});
+  const auto affine =
+      sluice_flow_hash(htonl(client_.address), htonl(service.end.address), 0, 0, 0, kHashKey0, kHashKey1);
+  Packet packet = to_service(kAck).to(service.end);
+  while ((Dataplane::hash(packet) & 15) == (affine & 15))
+    packet.from({.address = client_.address, .port = static_cast<uint16_t>(packet.source().port + 1)});
+  std::vector<uint16_t> slots(16);
+  slots[affine & 15] = 1;
+  plane_.set_planes(service, {slots});
+  occupy(elsewhere, nat_source(packet, 0), SLUICE_FORWARD_NAT);
+  EXPECT_EQ(source_of(plane_.receive(packet)), nat_source(packet, 0)) << "the port that the connection had";
+}
+
 TEST_F(PortTest, ARangeOfOnePortServesOneFlowPerBackend) {
   plane_.settings().nat_port_first = plane_.settings().nat_port_last = 25000;
   plane_.write_settings();
