@@ -42,7 +42,7 @@ QueueRules::Clock::duration QueueRules::common_delay(Clock::time_point now) {
 void QueueRules::retry(const std::string& key, Clock::time_point now) {
   const std::size_t failures = failures_[key]++;
   const double factor = std::ldexp(1.0, static_cast<int>(std::min<std::size_t>(failures, 40)));
-  const double limit = static_cast<double>(limits_.max_delay.count());
+  const auto limit = static_cast<double>(limits_.max_delay.count());
   const auto own = std::chrono::milliseconds(
       static_cast<int64_t>(std::min(static_cast<double>(limits_.base_delay.count()) * factor, limit)));
   add_after(key, std::max<Clock::duration>(own, common_delay(now)), now);

@@ -110,7 +110,7 @@ Result<Service> parse_service(const kube::Object& object) {
   out.conditions = json_read::conditions(status, "conditions");
   std::string spoken = spec.dump(-1, ' ', false, Json::error_handler_t::replace);
   for (const auto& [name, value] : out.meta.annotations) {
-    if (name.starts_with("sluice.io/")) spoken += name + "=" + value + ",";
+    if (name.starts_with("sluice.io/")) spoken.append(name).append("=").append(value).append(",");
   }
   out.fingerprint = static_cast<int64_t>(std::hash<std::string>{}(spoken));
   out.raw = object;
