@@ -159,10 +159,14 @@ Status Leader::succeed_agents() {
 }
 
 std::optional<Leader::Clock::time_point> Leader::raise_epoch(state::Epoch at_least) {
+  if (Clock::now() < next_raise_) {
+    return next_raise_;
+  }
   const auto epoch = std::max(tools_.elector.epoch(), at_least) + 1;
   if (auto written = tools_.elector.set_epoch(epoch); !written) {
     spdlog::warn("an agent knows of epoch {}: {}", at_least, written.error().message());
-    return Clock::now() + std::max<milliseconds>(kRetryEpoch, written.error().retry_after);
+    next_raise_ = Clock::now() + std::max<milliseconds>(kRetryEpoch, written.error().retry_after);
+    return next_raise_;
   }
   spdlog::info("an agent knows of epoch {}: going on with epoch {}", at_least, epoch);
   planning_.epoch = epoch;

@@ -73,6 +73,7 @@ class Leader {
   std::shared_ptr<const state::DesiredState> state_;  // in force; never null after take_over
   bool pushed_ = false;
   certificates::Clock::time_point tend_again_;
+  Clock::time_point next_raise_;  // of the epoch: not before, whatever else happens
 };
 
 }  // namespace sluice::controller

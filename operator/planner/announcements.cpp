@@ -110,9 +110,10 @@ Announcer::Eligible Announcer::find_eligible(const std::string& pool) const {
   const Finding* refusal = nullptr;  // of a node that would match otherwise
   size_t refused = 0;
   for (const auto& [name, node] : input_.cluster.nodes) {
+    const auto& labels = node->meta.labels;
     const bool selected =
-        gone || std::ranges::any_of(spec->second->announcements, [&](const resources::PoolAnnouncement& a) {
-          return layer2(a) && a.node_selector.matches(node->meta.labels);
+        gone || std::ranges::any_of(spec->second->announcements, [&labels](const resources::PoolAnnouncement& a) {
+          return layer2(a) && a.node_selector.matches(labels);
         });
     if (!selected) continue;
     const Finding& finding = input_.nodes.at(name).eligible;

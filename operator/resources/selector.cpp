@@ -25,11 +25,11 @@ bool LabelSelector::matches(const Labels& labels) const {
 
 std::string LabelSelector::to_string() const {
   std::string out;
-  const auto add = [&](const std::string& term) { out += (out.empty() ? "" : ",") + term; };
+  const auto add = [&](const std::string& term) { out.append(out.empty() ? "" : ",").append(term); };
   for (const auto& [key, value] : match_labels) add(key + "=" + value);
   for (const LabelRequirement& requirement : match_expressions) {
     std::string values;
-    for (const std::string& value : requirement.values) values += (values.empty() ? "" : ",") + value;
+    for (const std::string& value : requirement.values) values.append(values.empty() ? "" : ",").append(value);
     if (requirement.op == "In")
       add(requirement.key + " in (" + values + ")");
     else if (requirement.op == "NotIn")
