@@ -96,6 +96,10 @@ class Cleanup {
     return persist([&]() -> Status {
       const kube::ObjectKey key{options_.ns, options_.lease_name};
       const auto lease = api_.get(kube::kLeases, key);
+      if (!lease && lease.error().kind == ErrorKind::not_found) {
+        return fail(ErrorKind::not_found, "take Lease", options_.ns + "/" + options_.lease_name,
+                    "it is not there; `helm upgrade` creates it again, then repeat this");
+      }
       if (!lease) {
         return tl::unexpected(lease.error());
       }

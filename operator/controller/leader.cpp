@@ -21,6 +21,8 @@ using std::chrono::seconds;
 
 constexpr seconds kAskAgents{5};
 constexpr seconds kFetchState{15};
+// Agents of nodes that came up together with the operator are a little later than it.
+constexpr seconds kAwaitAgents{60};
 constexpr seconds kCatchUp{10};
 constexpr milliseconds kCatchUpStep{20};
 constexpr seconds kRetryCertificates{5};
@@ -122,6 +124,15 @@ Status Leader::succeed_agents() {
   tools_.publisher.set_nodes(agent_endpoints(cluster_, tools_.options.agent_port));
   const auto answers = tools_.publisher.ask(kAskAgents);
   const auto succession = succeed(answers, tools_.elector.epoch(), planning_.cluster_id);
+  // Without a state to go on from, what is in force of objects whose edit is not accepted would be forgotten.
+  if (const auto silent = missed(answers, cluster_); !succession.from && !silent.empty()) {
+    await_until_ = await_until_.value_or(Clock::now() + kAwaitAgents);
+    if (Clock::now() < *await_until_) {
+      return fail(ErrorKind::unavailable, "read the state in force from node", silent.front(),
+                  "its agent does not answer yet, and no other holds one");
+    }
+    spdlog::warn("no agent holds a state; going on without those of {} nodes, {} first", silent.size(), silent.front());
+  }
   auto held = std::make_shared<state::DesiredState>();
   if (succession.from) {
     auto fetched = tools_.publisher.fetch_state(*succession.from, kFetchState);

@@ -73,7 +73,8 @@ class Leader {
   std::shared_ptr<const state::DesiredState> state_;  // in force; never null after take_over
   bool pushed_ = false;
   certificates::Clock::time_point tend_again_;
-  Clock::time_point next_raise_;  // of the epoch: not before, whatever else happens
+  std::optional<Clock::time_point> await_until_;  // agents that may hold the state in force
+  Clock::time_point next_raise_;                  // of the epoch: not before, whatever else happens
 };
 
 }  // namespace sluice::controller

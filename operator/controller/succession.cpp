@@ -25,4 +25,16 @@ Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answ
   return succession;
 }
 
+std::vector<std::string> missed(const std::map<std::string, Result<publish::AgentInfo>>& answers,
+                                const resources::ClusterState& cluster) {
+  std::vector<std::string> nodes;
+  for (const auto& [node, answer] : answers) {
+    const auto known = cluster.nodes.find(node);
+    if (!answer && known != cluster.nodes.end() && known->second->ready && cluster.load_balancer_nodes.contains(node)) {
+      nodes.push_back(node);
+    }
+  }
+  return nodes;
+}
+
 }  // namespace sluice::controller

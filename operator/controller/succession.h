@@ -4,8 +4,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "operator/publish/publisher.h"
+#include "operator/resources/cluster_state.h"
 
 namespace sluice::controller {
 
@@ -19,5 +21,9 @@ struct Succession {
 // count.
 Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answers, state::Epoch lease_epoch,
                    const std::string& cluster_id);
+
+// Nodes whose agent did not answer and may hold a state: Ready, and an agent was reached there before.
+std::vector<std::string> missed(const std::map<std::string, Result<publish::AgentInfo>>& answers,
+                                const resources::ClusterState& cluster);
 
 }  // namespace sluice::controller

@@ -139,8 +139,9 @@ class Planner {
     }
     if (wish.resolved != nullptr) {
       object.backends_resolved = wish.resolved->backends;
-      object.endpoints_total = wish.resolved->endpoints_total;
-      object.endpoints_ready = wish.resolved->endpoints_ready;
+      const EndpointCount count = wish.resolved->count();
+      object.endpoints_total = count.total;
+      object.endpoints_ready = count.ready;
       if (decision != input_.addresses.end()) wish.addresses = usable(wish, decision->second);
     }
     if (wish.standing) {

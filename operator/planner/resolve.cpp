@@ -35,7 +35,9 @@ const SlicesByName& slices_of(const ClusterState& cluster, const resources::Obje
 // Puts services together and keeps count over all of them.
 class Builder {
  public:
-  void add_endpoints(state::Service& service, const PortEndpoints& endpoints, uint32_t group) {
+  // To the service that is added last.
+  void add_endpoints(const PortEndpoints& endpoints, uint32_t group) {
+    state::Service& service = out_.services.back();
     for (const resources::Endpoint& endpoint : endpoints.chosen) {
       if (service.backends.size() == kMaxEndpoints) {
         complain("TooManyEndpoints", "port " + std::to_string(service.port) + ": only the first " +
@@ -44,8 +46,7 @@ class Builder {
       }
       service.backends.push_back({endpoint.address, endpoint.port, group, endpoint.node, endpoint.zone, 0, 0});
     }
-    out_.endpoints_total += endpoints.total;
-    out_.endpoints_ready += endpoints.ready;
+    out_.counts.back()[group] = {endpoints.total, endpoints.ready};
     for (const std::string& refused : endpoints.refused) {
       complain("EndpointsRefused",
                "endpoint " + refused + "; only the EndpointSlice controller may name such an address");
@@ -60,11 +61,15 @@ class Builder {
     text += (text.empty() ? "" : "; ") + message;
   }
 
-  void add(state::Service service) { out_.services.push_back(std::move(service)); }
+  // With its groups, and without backends.
+  void add(state::Service service) {
+    out_.counts.emplace_back(service.groups.size());
+    out_.services.push_back(std::move(service));
+  }
 
   Resolved finish() && {
     if (!out_.backends.good) return std::move(out_);
-    if (out_.endpoints_ready == 0) {
+    if (out_.count().ready == 0) {
       // Nothing is wrong with the spec: Pods may yet come.
       out_.backends = {true, "NoReadyEndpoints", "every backend exists, but none has a ready endpoint"};
     } else {
@@ -78,7 +83,7 @@ class Builder {
 };
 
 void resolve_backend(const LoadBalancer& lb, const LoadBalancerPort& port, size_t group, const ClusterState& cluster,
-                     const EndpointGuard& guard, state::Service& service, Builder& builder) {
+                     const EndpointGuard& guard, Builder& builder) {
   const LoadBalancerBackend& backend = lb.backends[group];
   const std::string where = "spec.backends[" + backend.name + "]: ";
   const resources::ObjectKey key{lb.meta.key.ns, backend.service};
@@ -103,7 +108,7 @@ void resolve_backend(const LoadBalancer& lb, const LoadBalancerPort& port, size_
   }
   const PortEndpoints endpoints =
       resolve_endpoints(*found->second, *service_port, slices_of(cluster, key), net::Family::ipv4, guard);
-  builder.add_endpoints(service, endpoints, static_cast<uint32_t>(group));
+  builder.add_endpoints(endpoints, static_cast<uint32_t>(group));
 }
 
 bool needs_guard(const resources::Service& service, const SlicesByName& slices) {
@@ -112,6 +117,20 @@ bool needs_guard(const resources::Service& service, const SlicesByName& slices) 
 }
 
 }  // namespace
+
+EndpointCount& EndpointCount::operator+=(const EndpointCount& more) {
+  total += more.total;
+  ready += more.ready;
+  return *this;
+}
+
+EndpointCount Resolved::count() const {
+  EndpointCount sum;
+  for (const auto& groups : counts) {
+    for (const EndpointCount& group : groups) sum += group;
+  }
+  return sum;
+}
 
 Resolved resolve(const resources::Service& service, const ClusterState& cluster, const EndpointGuard& guard) {
   Builder builder;
@@ -125,9 +144,8 @@ Resolved resolve(const resources::Service& service, const ClusterState& cluster,
     wanted.forwarding = forwarding_of(service.meta.annotation("sluice.io/forwarding"));
     wanted.affinity = service.session_affinity == "ClientIP" ? state::Affinity::client_ip : state::Affinity::none;
     wanted.groups.push_back({key.name, 1});
-    builder.add_endpoints(wanted, resolve_endpoints(service, port, slices_of(cluster, key), net::Family::ipv4, guard),
-                          0);
     builder.add(std::move(wanted));
+    builder.add_endpoints(resolve_endpoints(service, port, slices_of(cluster, key), net::Family::ipv4, guard), 0);
   }
   return std::move(builder).finish();
 }
@@ -142,11 +160,9 @@ Resolved resolve(const LoadBalancer& lb, const ClusterState& cluster, const Endp
     wanted.forwarding = forwarding_of(lb.forwarding);
     wanted.affinity = lb.client_ip_affinity ? state::Affinity::client_ip : state::Affinity::none;
     wanted.drain_seconds = lb.drain_seconds;
-    for (size_t i = 0; i < lb.backends.size(); ++i) {
-      wanted.groups.push_back({lb.backends[i].name, lb.backends[i].weight});
-      resolve_backend(lb, port, i, cluster, guard, wanted, builder);
-    }
+    for (const LoadBalancerBackend& backend : lb.backends) wanted.groups.push_back({backend.name, backend.weight});
     builder.add(std::move(wanted));
+    for (size_t i = 0; i < lb.backends.size(); ++i) resolve_backend(lb, port, i, cluster, guard, builder);
   }
   return std::move(builder).finish();
 }

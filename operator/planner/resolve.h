@@ -8,14 +8,21 @@
 
 namespace sluice::planner {
 
+struct EndpointCount {
+  size_t total = 0;  // different {address, port} of any condition
+  size_t ready = 0;  // of these, those that are ready
+  EndpointCount& operator+=(const EndpointCount& more);
+};
+
 struct Resolved {
   // `addresses` and `sizes` are empty, `joined` and `left` 0. Backends are in a canonical order: group, address, port.
   std::vector<state::Service> services;
+  std::vector<std::vector<EndpointCount>> counts;  // as `services`, each as its groups
   // Resolved and NoReadyEndpoints with True; ServiceNotFound, PortNotFound, ExternalName, EndpointsRefused and
   // TooManyEndpoints with False.
   Finding backends;
-  size_t endpoints_total = 0;
-  size_t endpoints_ready = 0;
+
+  [[nodiscard]] EndpointCount count() const;  // of all services and groups
 };
 
 Resolved resolve(const resources::Service& service, const resources::ClusterState& cluster,

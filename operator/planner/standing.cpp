@@ -33,33 +33,42 @@ void add_members(const state::Service& from, const std::string& name, uint32_t g
   }
 }
 
-// `now` is nullptr where the present spec has no such port.
-state::Service follow(const state::Service& before, const state::Service* now, const GroupFollows& follows) {
+// One service of `now`, the present spec's outcome.
+struct Present {
+  const state::Service* service = nullptr;  // nullptr: the present spec has no such port
+  const std::vector<EndpointCount>* counts = nullptr;
+
+  [[nodiscard]] EndpointCount count(const std::string& group) const {
+    const auto found = std::ranges::find(service->groups, group, &state::Group::name);
+    return found == service->groups.end() ? EndpointCount{}
+                                          : counts->at(static_cast<size_t>(found - service->groups.begin()));
+  }
+};
+
+Present find(const Resolved& now, const std::string& id) {
+  const auto found = std::ranges::find(now.services, id, &state::Service::id);
+  if (found == now.services.end()) return {};
+  return {&*found, &now.counts.at(static_cast<size_t>(found - now.services.begin()))};
+}
+
+void follow(const state::Service& before, const Present& now, const GroupFollows& follows, Resolved& into) {
   state::Service out = before;
   out.sizes.clear();
   out.groups.clear();
   out.backends.clear();
+  std::vector<EndpointCount> counts;
   std::vector<state::Group> groups = known_groups(before);
-  if (groups.empty() && now != nullptr) groups = now->groups;
+  if (groups.empty() && now.service != nullptr) groups = now.service->groups;
   for (state::Group& group : groups) {
-    const bool from_now = now != nullptr && follows(group.name);
-    add_members(from_now ? *now : before, group.name, static_cast<uint32_t>(out.groups.size()), out);
+    const bool from_now = now.service != nullptr && follows(group.name);
+    const size_t others = out.backends.size();
+    add_members(from_now ? *now.service : before, group.name, static_cast<uint32_t>(out.groups.size()), out);
+    const size_t members = out.backends.size() - others;
+    counts.push_back(from_now ? now.count(group.name) : EndpointCount{members, members});
     out.groups.push_back(std::move(group));
   }
-  return out;
-}
-
-const state::Service* find(const std::vector<state::Service>& services, const std::string& id) {
-  const auto found = std::ranges::find(services, id, &state::Service::id);
-  return found == services.end() ? nullptr : &*found;
-}
-
-Resolved with_counts_of(const Resolved& now) {
-  Resolved out;
-  out.backends = now.backends;
-  out.endpoints_total = now.endpoints_total;
-  out.endpoints_ready = now.endpoints_ready;
-  return out;
+  into.services.push_back(std::move(out));
+  into.counts.push_back(std::move(counts));
 }
 
 // Whether the present spec leads this group of this port to a Service and port that exist.
@@ -87,7 +96,8 @@ InForce in_force_of(const Owner& owner, const state::DesiredState& state) {
 }
 
 Resolved carry_on(const resources::Service& service, const InForce& in_force, const Resolved& now) {
-  Resolved out = with_counts_of(now);
+  Resolved out;
+  out.backends = now.backends;
   const bool other_family =
       !service.ip_families.empty() && std::ranges::find(service.ip_families, "IPv4") == service.ip_families.end();
   for (const state::Service* before : in_force) {
@@ -95,21 +105,22 @@ Resolved carry_on(const resources::Service& service, const InForce& in_force, co
       const std::string name = port.name.empty() ? std::to_string(port.port) : port.name;
       return before->id.ends_with("/" + name) && port.protocol == to_string(before->protocol);
     });
-    out.services.push_back(
-        follow(*before, there ? find(now.services, before->id) : nullptr, [](const std::string&) { return true; }));
+    follow(
+        *before, there ? find(now, before->id) : Present{}, [](const std::string&) { return true; }, out);
   }
   return out;
 }
 
 Resolved carry_on(const resources::LoadBalancer& lb, const InForce& in_force, const Resolved& now,
                   const resources::ClusterState& cluster) {
-  Resolved out = with_counts_of(now);
+  Resolved out;
+  out.backends = now.backends;
   for (const state::Service* before : in_force) {
     const auto port = std::ranges::find_if(lb.ports, [&](const resources::LoadBalancerPort& candidate) {
       return before->id.ends_with("/" + candidate.name) && candidate.protocol == to_string(before->protocol);
     });
     const auto follows = [&](const std::string& group) { return leads_somewhere(lb, *port, group, cluster); };
-    out.services.push_back(follow(*before, port == lb.ports.end() ? nullptr : find(now.services, before->id), follows));
+    follow(*before, port == lb.ports.end() ? Present{} : find(now, before->id), follows, out);
   }
   return out;
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "operator/planner/acceptance.h"
+#include "operator/resources/json_read.h"
 #include "operator/status/parts.h"
 
 namespace sluice::status {
@@ -8,6 +9,7 @@ namespace {
 
 using planner::ObjectPlan;
 using resources::Service;
+namespace json_read = resources::json_read;
 
 constexpr std::string_view kPrefix = "sluice.io/";
 constexpr const char* kDeleting = "Deleting";
@@ -90,8 +92,28 @@ class ServiceStatus {
     return programmed != nullptr && programmed->reason == kDeleting;
   }
 
+  // Who serves it from now on may have been quicker: what is there of others stays, with all of its fields.
   void clear_ingress(Json& status) const {
-    if (!service_.ingress.empty()) status["loadBalancer"] = {{"ingress", nullptr}};
+    Json others = Json::array();
+    const Json::array_t& listed = json_read::items(member(member(*service_.raw, "status"), "loadBalancer"), "ingress");
+    for (const Json& point : listed) {
+      if (!given_by_us(json_read::text(point, "ip"))) others.push_back(point);
+    }
+    if (others.size() == listed.size()) return;
+    status["loadBalancer"] = {{"ingress", others.empty() ? Json(nullptr) : std::move(others)}};
+  }
+
+  // Claims stay until no node has their address any more; where one was deleted by hand, the planner knows that it is
+  // being taken off the nodes.
+  [[nodiscard]] bool given_by_us(const std::string& ip) const {
+    const auto claim = input_.cluster.claims.find(ip);
+    if (claim == input_.cluster.claims.end()) {
+      const auto address = net::IpAddress::parse(ip);
+      return address && input_.round.plan.memory.releasing.contains(*address);
+    }
+    return std::ranges::any_of(claim->second->owners, [this](const resources::ClaimOwner& holder) {
+      return holder.owner == resources::Owner{resources::OwnerKind::service, service_.meta.key};
+    });
   }
 
   void patch_status(Json status, std::vector<Event> events) {

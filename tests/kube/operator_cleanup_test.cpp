@@ -125,6 +125,20 @@ TEST(OperatorCleanup, AReleaseThatNeverLedHasNothingToPurge) {
   EXPECT_EQ(done.exit_code, 0) << done.out;
 }
 
+TEST(OperatorCleanup, NamesTheWayOutWhereTheLeaseIsGone) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.wait_for_address("web");
+  lab.stop_operator();
+  const auto lease = lab.get(kube::kLeases, "sluice-operator");
+  lab.remove(kube::kLeases, "sluice-operator");
+  const auto failed = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(failed.exit_code, 1);
+  EXPECT_THAT(failed.out, HasSubstr("take Lease " + lab.ns() + "/sluice-operator: it is not there; `helm upgrade`"));
+  EXPECT_EQ(lab.agent(0).seen().purges, 0) << "a leader may be about";
+}
+
 TEST(OperatorCleanup, LetsGoOfWhatItServedWhenItWasTheDefaultClass) {
   Lab lab;
   lab.start({"--default-class"});

@@ -97,10 +97,33 @@ TEST(OperatorRestart, FindsTheFlowHashKeyAgainThoughNoAgentAnswers) {
   lab.stop_operator();
   lab.stop_agent(0);
   lab.stop_agent(1);
+  lab.set_node_ready(1, false);  // one that need not be waited for
   lab.replace_operator();
   lab.start_agent(0);
   ASSERT_TRUE(lab.agent(0).wait([&] { return lab.agent(0).held() && !lab.agent(0).held()->services.empty(); }));
   EXPECT_EQ(lab.agent(0).held()->flow_hash_key, key);
+}
+
+TEST(OperatorRestart, WaitsForAnAgentThatMayHoldTheStateBeforeItBeginsWithoutOne) {
+  Lab lab;
+  lab.start();
+  const auto addresses = make_two(lab);
+  // Only the state knows what is in force of this one.
+  lab.patch(kServices, "one", {{"spec", {{"externalTrafficPolicy", "Local"}}}});
+  lab.wait_for_condition(kServices, "one", "sluice.io/Accepted", "False", "NotSupported");
+  lab.stop_operator();
+  const auto state = *lab.agent(1).held();
+  lab.stop_agent(0);
+  lab.stop_agent(1);
+  lab.replace_operator();
+  lab.start_agent(0);  // it holds nothing: its disk is new
+  EXPECT_TRUE(
+      eventually([&] { return lab.op().log().find("lab-node1: its agent does not answer yet") != std::string::npos; }));
+  lab.start_agent(1);
+  lab.agent(1).hold(state);
+  lab.wait_for_backends(0, addresses[0], {"10.1.0.1:8080"});
+  lab.wait_for_backends(0, addresses[1], {"10.1.0.2:8080"});
+  EXPECT_EQ(lab.ingress("one"), (std::vector{addresses[0]}));
 }
 
 TEST(OperatorReplicas, OneLeadsAndAnotherTakesOverWhenItIsKilled) {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "common/maglev/service_table.h"
-#include "tests/unit/operator/world.h"
+#include "tests/unit/operator/planning.h"
 
 namespace sluice::planner {
 namespace {
@@ -12,24 +12,6 @@ namespace {
 using test::Json;
 using test::lb_owner;
 using test::service_owner;
-using test::World;
-
-// Two nodes, a pool, and one Service with two endpoints.
-class Planning : public ::testing::Test {
- protected:
-  Planning() {
-    world_.put(test::pool("public", {"192.0.2.0/24"}));
-    world_.put(test::name_space("shop"));
-    world_.add_node("node1");
-    world_.add_node("node2");
-  }
-  void add_web() {
-    world_.put(test::service("shop", "web"));
-    world_.put(test::slice("shop", "web", {"10.244.1.1", "10.244.1.2"}));
-  }
-  World world_;
-  const std::string web_ = "Service/shop/web/http";
-};
 
 TEST_F(Planning, AServiceStandsOnItsAddressWithItsEndpoints) {
   add_web();
@@ -311,139 +293,6 @@ TEST_F(Planning, WhatIsNotBuiltOnLoadBalancersIsRefusedByName) {
   }
 }
 
-// Live objects with an edit that is not accepted.
-class Standing : public Planning {
- protected:
-  Standing() {
-    add_web();
-    world_.settle();
-  }
-  void misspell() { annotate("nat"); }
-  void annotate(const Json& forwarding) {
-    world_.edit("Service", "shop", "web", {{"metadata", {{"annotations", {{"sluice.io/forwarding", forwarding}}}}}});
-  }
-};
-
-TEST_F(Standing, EndpointsAreFollowedAndTheCorrectionTakesEffect) {
-  misspell();
-  world_.settle();
-  world_.put(test::slice("shop", "web", {"10.244.1.2", "10.244.1.3"}));
-  Round round = world_.settle();
-  EXPECT_EQ(world_.backends(web_), "10.244.1.2:8080 10.244.1.3:8080");
-  EXPECT_EQ(round.plan.objects.at(service_owner("shop", "web")).endpoints_ready, 2U);
-  world_.put(test::slice("shop", "web", {}));
-  world_.settle();
-  EXPECT_EQ(world_.backends(web_), "");
-  world_.pass(std::chrono::seconds(301));
-  world_.settle();
-  ASSERT_TRUE(world_.service(web_).backends.empty()) << "its history is forgotten";
-  world_.put(test::slice("shop", "web", {"10.244.1.4"}));
-  world_.settle();
-  EXPECT_EQ(world_.backends(web_), "10.244.1.4:8080");
-  EXPECT_EQ(world_.service(web_).forwarding, state::Forwarding::automatic);
-  annotate("NAT");
-  round = world_.settle();
-  EXPECT_TRUE(round.plan.objects.at(service_owner("shop", "web")).accepted.good);
-  EXPECT_EQ(world_.service(web_).forwarding, state::Forwarding::nat);
-}
-
-TEST_F(Standing, ItSurvivesANewLeader) {
-  misspell();
-  world_.settle();
-  const state::DesiredState before = world_.state;
-  world_.memory = {};
-  world_.cache = {};
-  const Round round = world_.settle();
-  EXPECT_EQ(world_.state.services, before.services);
-  EXPECT_EQ(world_.state.announcements, before.announcements);
-  EXPECT_FALSE(round.plan.changed);
-  EXPECT_FALSE(round.plan.objects.at(service_owner("shop", "web")).accepted.good);
-}
-
-TEST_F(Standing, WhatElseTheEditSaysIsNotDoneEither) {
-  const state::DesiredState before = world_.state;
-  world_.edit("Service", "shop", "web",
-              {{"metadata", {{"annotations", {{"sluice.io/forwarding", "nat"}, {"sluice.io/addresses", "192.0.2.9"}}}}},
-               {"spec",
-                {{"sessionAffinity", "ClientIP"},
-                 {"ports", {{{"name", "http"}, {"port", 81}}, {{"name", "more"}, {"port", 443}}}}}}});
-  world_.settle();
-  EXPECT_EQ(world_.state, before);
-  EXPECT_FALSE(world_.has("AddressClaim", "", "192.0.2.9"));
-}
-
-TEST_F(Standing, APortThatTheEditTakesAwayKeepsItsBackends) {
-  const std::string backends = world_.backends(web_);
-  world_.edit("Service", "shop", "web",
-              {{"spec", {{"ports", {{{"name", "sctp"}, {"protocol", "SCTP"}, {"port", 9}}}}}}});
-  world_.put(test::slice("shop", "web", {"10.244.1.9"}, "node1", {{"ports", {{{"name", "sctp"}, {"port", 9}}}}}));
-  world_.settle();
-  EXPECT_EQ(world_.backends(web_), backends);
-  EXPECT_EQ(world_.state.services.size(), 1U);
-}
-
-TEST_F(Standing, AClaimDeletedByHandIsMadeAgain) {
-  misspell();
-  world_.settle();
-  const state::DesiredState before = world_.state;
-  world_.erase("AddressClaim", "", "192.0.2.0");
-  world_.round();
-  EXPECT_EQ(world_.state, before);
-  world_.settle();
-  EXPECT_EQ(world_.state, before);
-  EXPECT_TRUE(world_.has("AddressClaim", "", "192.0.2.0"));
-}
-
-TEST_F(Standing, DeletionAndAnotherClassOrTypeStillGiveItUp) {
-  const std::vector<Json> edits = {{{"metadata", {{"deletionTimestamp", test::created(9)}}}},
-                                   {{"spec", {{"loadBalancerClass", "example.org/lb"}}}},
-                                   {{"spec", {{"type", "ClusterIP"}, {"loadBalancerClass", nullptr}}}}};
-  for (const Json& edit : edits) {
-    add_web();
-    world_.settle();
-    misspell();
-    world_.settle();
-    ASSERT_TRUE(world_.state.services.contains(web_));
-    world_.edit("Service", "shop", "web", edit);
-    world_.settle();
-    EXPECT_TRUE(world_.state.services.empty()) << edit;
-    EXPECT_TRUE(world_.cluster.claims.empty()) << edit;
-  }
-}
-
-TEST_F(Standing, ALoadBalancerFollowsTheBackendsThatItsEditStillNames) {
-  world_.put(test::service("shop", "v2", {{"spec", {{"type", "ClusterIP"}, {"loadBalancerClass", nullptr}}}}));
-  world_.put(test::slice("shop", "v2", {"10.244.2.1"}));
-  const auto backend = [](const std::string& name, const std::string& service, int weight) {
-    return Json{{"name", name}, {"service", {{"name", service}}}, {"weight", weight}};
-  };
-  world_.put(test::load_balancer("shop", "lb", {{"backends", {backend("v1", "web", 90), backend("v2", "v2", 10)}}}));
-  world_.settle();
-  const std::string id = "LoadBalancer/shop/lb/http";
-  const state::DesiredState before = world_.state;
-  world_.edit("LoadBalancer", "shop", "lb",
-              {{"spec",
-                {{"sharingKey", "x"},
-                 {"drain", {{"timeoutSeconds", 7}}},
-                 {"backends", {backend("v1", "web", 50), backend("v2", "gone", 50), backend("v3", "web", 1)}}}}});
-  world_.settle();
-  EXPECT_EQ(world_.state, before) << "no weight, no backend, no drain time of the edit";
-  world_.put(test::slice("shop", "web", {"10.244.1.7"}));
-  world_.put(test::slice("shop", "v2", {"10.244.2.7"}));
-  world_.settle();
-  EXPECT_EQ(world_.backends(id), "10.244.2.1:8080 10.244.1.7:8080") << "v2 leads nowhere: it keeps what it had";
-  EXPECT_EQ(world_.service(id).groups, (std::vector<state::Group>{{"v1", 90}, {"v2", 10}}));
-}
-
-TEST_F(Standing, AnObjectMadeAnewUnderTheNameIsNotIt) {
-  world_.put(test::load_balancer("shop", "lb", Json::object()));
-  world_.settle();
-  ASSERT_TRUE(world_.state.services.contains("LoadBalancer/shop/lb/http"));
-  world_.put(test::load_balancer("shop", "lb", {{"sharingKey", "x"}}, {{"metadata", {{"uid", "another"}}}}));
-  world_.settle();
-  EXPECT_FALSE(world_.state.services.contains("LoadBalancer/shop/lb/http"));
-}
-
 TEST_F(Planning, AllThatIsNotBuiltIsSaidAtOnce) {
   world_.put(test::load_balancer("shop", "lb", {{"sharingKey", "a"}, {"forwarding", "Direct"}}));
   const Round round = world_.settle();
@@ -451,126 +300,6 @@ TEST_F(Planning, AllThatIsNotBuiltIsSaidAtOnce) {
       round.plan.objects.at(lb_owner("shop", "lb")).accepted.message,
       "not supported yet: spec.sharingKey, spec.forwarding Direct; nothing of this object is programmed until that is "
       "corrected");
-}
-
-TEST_F(Planning, TheRevisionRisesOnlyWithTheContent) {
-  add_web();
-  world_.settle();
-  const state::DesiredState before = world_.state;
-  for (int i = 0; i < 3; ++i) {
-    world_.pass(std::chrono::seconds(1));
-    EXPECT_FALSE(world_.round().plan.changed);
-  }
-  world_.edit("Service", "shop", "web", {{"metadata", {{"labels", {{"a", "b"}}}}}});
-  world_.edit("Node", "", "node1", {{"metadata", {{"labels", {{"a", "b"}}}}}});
-  EXPECT_FALSE(world_.round().plan.changed);
-  EXPECT_EQ(world_.state, before);
-  world_.put(test::slice("shop", "web", {"10.244.1.1"}));
-  EXPECT_TRUE(world_.round().plan.changed);
-  EXPECT_EQ(world_.state.revision, before.revision + 1);
-}
-
-TEST_F(Planning, EndpointsJoinAndLeaveAtARevision) {
-  add_web();
-  world_.settle();
-  const state::Revision before = world_.state.revision;
-  world_.put(test::slice("shop", "web", {"10.244.1.2", "10.244.1.3"}));
-  world_.settle();
-  const state::Service& web = world_.service(web_);
-  ASSERT_EQ(web.backends.size(), 3U);
-  EXPECT_EQ(web.backends[0].left, before + 1);
-  EXPECT_EQ(web.backends[1].joined, 0U);
-  EXPECT_EQ(web.backends[1].left, 0U);
-  EXPECT_EQ(web.backends[2].joined, before + 1);
-}
-
-TEST_F(Planning, HistoryGoesWhenTheDrainTimeHasPassedAndNoAgentNeedsIt) {
-  add_web();
-  world_.settle();
-  world_.put(test::slice("shop", "web", {"10.244.1.2"}));
-  world_.settle();
-  world_.agents["node2"].services_with_old_flows = {web_};
-  world_.pass(std::chrono::seconds(299));
-  Round round = world_.settle();
-  EXPECT_EQ(world_.service(web_).backends.size(), 2U) << "too early";
-  EXPECT_EQ(round.plan.again_at, world_.now + std::chrono::seconds(1));
-  world_.pass(std::chrono::seconds(1));
-  world_.settle();
-  EXPECT_EQ(world_.service(web_).backends.size(), 2U) << "an agent has flows that need it";
-  world_.agents["node2"].services_with_old_flows.clear();
-  round = world_.settle();
-  EXPECT_EQ(world_.service(web_).backends.size(), 1U);
-  EXPECT_TRUE(maglev::boundaries(world_.service(web_)).empty());
-  EXPECT_FALSE(round.plan.again_at);
-}
-
-TEST_F(Planning, OnlyTheHistoryThatIsOldEnoughGoes) {
-  add_web();
-  world_.settle();
-  world_.put(test::slice("shop", "web", {"10.244.1.2"}));
-  world_.settle();
-  world_.pass(std::chrono::seconds(200));
-  world_.put(test::slice("shop", "web", {"10.244.1.2", "10.244.1.3"}));
-  world_.settle();
-  world_.pass(std::chrono::seconds(100));
-  world_.settle();
-  EXPECT_EQ(maglev::boundaries(world_.service(web_)).size(), 1U);
-  EXPECT_EQ(world_.service(web_).backends.size(), 2U);
-}
-
-TEST_F(Planning, HistoryIsKeptForAWhileEvenWithoutDrain) {
-  add_web();
-  world_.put(test::load_balancer("shop", "lb", {{"drain", {{"timeoutSeconds", 0}}}}));
-  world_.settle();
-  world_.put(test::slice("shop", "web", {"10.244.1.2"}));
-  world_.settle();
-  EXPECT_EQ(world_.service("LoadBalancer/shop/lb/http").backends.size(), 2U);
-  world_.pass(std::chrono::seconds(30));
-  world_.settle();
-  EXPECT_EQ(world_.service("LoadBalancer/shop/lb/http").backends.size(), 1U);
-}
-
-TEST_F(Planning, ANewLeaderContinuesFromTheStateItFinds) {
-  add_web();
-  world_.settle();
-  world_.put(test::slice("shop", "web", {"10.244.1.2"}));
-  world_.settle();
-  const state::DesiredState before = world_.state;
-  world_.memory = {};
-  world_.cache = {};
-  world_.options.epoch = 2;
-  const Round round = world_.settle();
-  EXPECT_FALSE(round.plan.changed);
-  EXPECT_EQ(world_.state.revision, before.revision);
-  EXPECT_EQ(world_.state.services, before.services);
-  EXPECT_EQ(world_.state.announcements, before.announcements);
-  EXPECT_EQ(world_.state.epoch, 2U);
-  world_.pass(std::chrono::seconds(299));
-  world_.settle();
-  EXPECT_EQ(world_.service(web_).backends.size(), 2U) << "the drain time counts anew";
-}
-
-TEST_F(Planning, AStateOfAnotherClusterIsNotContinued) {
-  world_.state.cluster_id = "another";
-  world_.state.revision = 77;
-  world_.state.services.emplace("Service/a/b/c", state::Service{});
-  const Round round =
-      decide({world_.state, world_.cluster, world_.agents, world_.options, world_.memory, world_.now}, world_.cache);
-  EXPECT_TRUE(round.plan.next.services.empty());
-  EXPECT_EQ(round.plan.next.cluster_id, "cluster-uid");
-  EXPECT_TRUE(round.plan.changed);
-}
-
-TEST_F(Planning, ADeletedObjectLeaves) {
-  add_web();
-  world_.put(test::load_balancer("shop", "lb", Json::object()));
-  world_.settle();
-  ASSERT_EQ(world_.state.services.size(), 2U);
-  world_.edit("Service", "shop", "web", {{"metadata", {{"deletionTimestamp", test::created(9)}}}});
-  world_.erase("LoadBalancer", "shop", "lb");
-  world_.round();
-  EXPECT_TRUE(world_.state.services.empty());
-  EXPECT_TRUE(world_.state.announcements.empty());
 }
 
 TEST_F(Planning, AnAddressIsGivenOnOnlyWhenEveryAgentHasLetItGo) {
@@ -621,13 +350,7 @@ TEST_F(Planning, TheIncumbentKeepsAPortThatTwoOwnersOfAClaimWant) {
 TEST_F(Planning, AClaimDeletedByHandInterruptsNothing) {
   add_web();
   world_.settle();
-  const state::DesiredState before = world_.state;
-  world_.erase("AddressClaim", "", "192.0.2.0");
-  world_.round();
-  EXPECT_EQ(world_.state, before);
-  world_.settle();
-  EXPECT_EQ(world_.state, before);
-  EXPECT_TRUE(world_.has("AddressClaim", "", "192.0.2.0"));
+  expect_claimed_again();
 }
 
 TEST_F(Planning, HandMadeSlicesMayNotNameWhatIsNotTheirs) {
