@@ -2,12 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <thread>
 
 #include "operator/controller/controller.h"
 #include "operator/controller/succession.h"
 #include "operator/controller/watches.h"
 #include "operator/controller/writer.h"
+#include "tests/unit/operator/eventually.h"
 #include "tests/unit/operator/fake_api.h"
 
 namespace sluice::controller {
@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using test::eventually;
 using test::FakeApi;
 
 json meta(const std::string& ns, const std::string& name, uint64_t version) {
@@ -24,16 +25,6 @@ json meta(const std::string& ns, const std::string& name, uint64_t version) {
 }
 json object(const std::string& ns, const std::string& name, uint64_t version) {
   return {{"metadata", meta(ns, name, version)}};
-}
-
-template <typename Condition>
-bool eventually(const Condition& condition) {
-  const auto deadline = Clock::now() + seconds(20);
-  while (!condition()) {
-    if (Clock::now() > deadline) return false;
-    std::this_thread::sleep_for(milliseconds(5));
-  }
-  return true;
 }
 
 // Secrets cannot be written here, which fails every take-over at its first write.

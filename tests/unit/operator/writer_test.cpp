@@ -8,23 +8,15 @@
 #include <thread>
 
 #include "operator/controller/object_writes.h"
+#include "tests/unit/operator/eventually.h"
 
 namespace sluice::controller {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using test::eventually;
 using Clock = std::chrono::steady_clock;
-
-template <typename Condition>
-bool soon(const Condition& condition) {
-  const auto deadline = Clock::now() + seconds(20);
-  while (!condition()) {
-    if (Clock::now() > deadline) return false;
-    std::this_thread::sleep_for(milliseconds(1));
-  }
-  return true;
-}
 
 class Writing : public ::testing::Test {
  protected:
@@ -58,7 +50,7 @@ class Writing : public ::testing::Test {
       std::vector<Write> all = wanted_;
       all.push_back(other);
       writer_.want(std::move(all));
-      ASSERT_TRUE(soon([&] { return passed_ > before; }));
+      ASSERT_TRUE(eventually([&] { return passed_ > before; }));
     }
   }
 
@@ -73,19 +65,19 @@ class Writing : public ::testing::Test {
 
 TEST_F(Writing, WhatWasWrittenIsHeldBackUntilTheObjectShowsIt) {
   EXPECT_FALSE(writer_.want({write("7", "a")}));
-  ASSERT_TRUE(soon([&] { return sent_ == 1 && writer_.idle() && finished_ == 1; }));
+  ASSERT_TRUE(eventually([&] { return sent_ == 1 && writer_.idle() && finished_ == 1; }));
   const auto again = writer_.want({write("7", "b")});
   ASSERT_TRUE(again) << "our copy is older than what was written";
   EXPECT_GT(*again, Clock::now());
   EXPECT_TRUE(writer_.idle());
   EXPECT_FALSE(writer_.want({write("8", "b")}));
-  EXPECT_TRUE(soon([&] { return sent_ == 2; }));
+  EXPECT_TRUE(eventually([&] { return sent_ == 2; }));
 }
 
 TEST_F(Writing, AnOvertakenWriteIsDecidedAnew) {
   answer_ = tl::unexpected(Error{ErrorKind::conflict, "patch", "Service shop/web", "it has changed"});
   writer_.want({write("7", "a")});
-  ASSERT_TRUE(soon([&] { return finished_ == 1; }));
+  ASSERT_TRUE(eventually([&] { return finished_ == 1; }));
   EXPECT_TRUE(writer_.idle());
   EXPECT_TRUE(writer_.want({write("7", "a")})) << "held back until the newer version is seen";
   EXPECT_EQ(writer_.outcomes().at("status").overtaken, 1U);
@@ -95,12 +87,12 @@ TEST_F(Writing, ARefusedWriteKeepsItsBackOffHoweverOftenItIsWanted) {
   answer_ = tl::unexpected(Error{ErrorKind::unavailable, "patch", "Service shop/web", "busy", seconds(1000)});
   wanted_ = {write("7", "a")};
   writer_.want(wanted_);
-  ASSERT_TRUE(soon([&] { return sent_ == 1 && !writer_.outcomes().empty(); }));
+  ASSERT_TRUE(eventually([&] { return sent_ == 1 && !writer_.outcomes().empty(); }));
   pass();
   EXPECT_EQ(sent_, 1) << "asked for again with every round, but the server has named a time";
   wanted_ = {write("7", "b")};
   writer_.want(wanted_);
-  EXPECT_TRUE(soon([&] { return sent_ == 2; })) << "another write is tried at once";
+  EXPECT_TRUE(eventually([&] { return sent_ == 2; })) << "another write is tried at once";
 }
 
 TEST_F(Writing, WhatIsNotWantedAnyMoreIsNotSent) {
@@ -121,7 +113,7 @@ TEST_F(Writing, NothingIsSentWithTooLittleOfTheLeaseLeft) {
   EXPECT_FALSE(writer_.idle());
   EXPECT_EQ(sent_, 0);
   lease_left_ = 10'000;
-  EXPECT_TRUE(soon([&] { return sent_ == 1; }));
+  EXPECT_TRUE(eventually([&] { return sent_ == 1; }));
 }
 
 // What a status write looks like at some time of day.
