@@ -5,41 +5,17 @@
 
 #include <arpa/inet.h>
 
-#include "tests/unit/program/scene.h"
+#include "tests/unit/program/expectations.h"
 
 namespace sluice::agent::program::testing {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::Field;
-using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-MATCHER_P2(Failure, service, reason, "") {
-  return arg.service == service && arg.reason == reason;
-}
-
-void expect_as(const Kernel& kernel, const state::DesiredState& desired, const Ways& ways) {
-  for (const auto& [key, found] : expected(desired, ways)) {
-    EXPECT_EQ(kernel.read(key), found) << key_text(key);
-  }
-  EXPECT_EQ(kernel.programmer_.keys().positions().size(), expected(desired, ways).size());
-}
 
 uint64_t table_word(const Kernel& kernel, const std::string& id) {
   const auto& programmed = kernel.programmer_.programmed().at(id);
   return kernel.image_.view().services[programmed.index].table;
-}
-
-const sluice_backend& record_of(const Kernel& kernel, const std::string& id, uint32_t backend_number) {
-  const auto& programmed = kernel.programmer_.programmed().at(id);
-  for (uint32_t i = 0; i < programmed.records.size(); ++i) {
-    const auto& element = kernel.image_.view().backends[programmed.backends->first + i];
-    if (programmed.records[i].state == Record::State::used && element.address == backend_ip(backend_number).ipv4()) {
-      return element;
-    }
-  }
-  throw std::out_of_range("no such record");
 }
 
 TEST(Programmer, LeadsEachKeyToTheTableThatMaglevBuilds) {
@@ -136,74 +112,6 @@ TEST(Programmer, ABackendKeepsItsIndexWhileOthersComeAndGo) {
   EXPECT_EQ(place(3), third);
 }
 
-TEST(Programmer, ABackendOnThisNodeIsLocalAndMovesToAnotherRecordWhenItsPlaceChanges) {
-  Kernel kernel;
-  auto state = desired({service("web", {1}, {backend(1), backend(4)})});
-  kernel.program(state, ways());
-  EXPECT_EQ(record_of(kernel, "web", 4).forwarding, SLUICE_FORWARD_LOCAL);
-  EXPECT_EQ(record_of(kernel, "web", 4).next_hop, 0U);
-  EXPECT_EQ(record_of(kernel, "web", 1).forwarding, SLUICE_FORWARD_NAT);
-  const auto old = &record_of(kernel, "web", 1);
-  Ways now = ways();
-  now.next_hops[backend_ip(1)].local = true;
-  const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
-  kernel.make_stores(plan.writes);
-  EXPECT_EQ(record_of(kernel, "web", 1).forwarding, SLUICE_FORWARD_LOCAL);
-  EXPECT_EQ(old->forwarding, SLUICE_FORWARD_NAT) << "a record's identity does not change while a reader may hold it";
-  expect_as(kernel, state, now);
-}
-
-TEST(Programmer, AChangedWayIsOneStoreForEachRecord) {
-  Kernel kernel;
-  const auto state = desired({service("web", {1}, {backend(1), backend(2)}), service("b", {2}, {backend(1)})});
-  kernel.program(state, ways());
-  Ways now = ways();
-  now.next_hops[backend_ip(1)].mac = {9, 8, 7, 6, 5, 4};
-  const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
-  EXPECT_EQ(plan.writes.writes().size(), 2U);
-  kernel.make_stores(plan.writes);
-  EXPECT_EQ(record_of(kernel, "web", 1).next_hop & 0xffffffffffffULL, 0x040506070809ULL);
-  EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
-}
-
-TEST(Programmer, AnEgressEntryStandsForAnInterfaceAndASource) {
-  Kernel kernel;
-  Ways now = ways();
-  now.next_hops[backend_ip(2)] = via(3, 1, "10.0.3.1");
-  now.next_hops[backend_ip(3)] = via(2, 1, "10.0.0.2");
-  kernel.program(desired({service("web", {1}, {backend(1), backend(2), backend(3), backend(5)})}), now);
-  std::set<std::pair<uint32_t, uint32_t>> entries;
-  for (const uint32_t n : {1U, 2U, 3U, 5U}) {
-    const uint32_t index = SLUICE_NEXT_HOP_EGRESS(record_of(kernel, "web", n).next_hop);
-    ASSERT_NE(index, 0U);
-    const auto& entry = kernel.image_.view().egress[index];
-    entries.emplace(entry.ifindex, entry.source);
-    EXPECT_EQ(entry.mac[0], entry.ifindex) << "the interface's own MAC";
-  }
-  EXPECT_EQ(entries.size(), 3U);
-  const auto& sources = kernel.image_.view().config->nat_sources;
-  for (const auto* source : {"10.0.0.1", "10.0.0.2", "10.0.3.1"}) {
-    EXPECT_NE(std::find(std::begin(sources), std::end(sources), ip(source).ipv4()), std::end(sources)) << source;
-  }
-}
-
-TEST(Programmer, AnEgressEntryThatNoRecordNamesIsClearedAfterTheGracePeriod) {
-  // The XDP program also searches all entries for an interface.
-  Kernel kernel;
-  const auto state = desired({service("web", {1}, {backend(1)})});
-  kernel.program(state, ways());
-  const auto entry = SLUICE_NEXT_HOP_EGRESS(record_of(kernel, "web", 1).next_hop);
-  Ways now = ways();
-  now.next_hops[backend_ip(1)] = via(3, 1, "10.0.3.1");
-  kernel.program(state, now);
-  EXPECT_EQ(kernel.image_.view().egress[entry].ifindex, 2U) << "readers may still hold the word";
-  kernel.restart();
-  kernel.program(state, now);
-  kernel.grace_over();
-  EXPECT_EQ(kernel.image_.view().egress[entry].ifindex, 0U);
-  EXPECT_EQ(kernel.image_.view().egress[SLUICE_NEXT_HOP_EGRESS(record_of(kernel, "web", 1).next_hop)].ifindex, 3U);
-}
-
 TEST(Programmer, CountsGoWithABackendToAnotherRecord) {
   Kernel kernel;
   auto state = desired({service("web", {1}, {backend(1), backend(2)})});
@@ -224,78 +132,6 @@ TEST(Programmer, CountsGoWithABackendToAnotherRecord) {
   const std::map<uint32_t, std::optional<uint32_t>> expected = {
       {place(1), before.at(1)}, {place(2), before.at(2)}, {place(3), std::nullopt}};
   EXPECT_EQ(moves, expected);
-}
-
-TEST(Programmer, AnInterfacesNewMacAndMtuAreOneStore) {
-  Kernel kernel;
-  const auto state = desired({service("web", {1}, {backend(1), backend(2)})});
-  kernel.program(state, ways());
-  Ways now = ways();
-  now.interfaces[2] = {{1, 1, 1, 1, 1, 1}, 1400};
-  const Plan plan = kernel.programmer_.plan_ways(kernel.image_.view(), now);
-  EXPECT_EQ(plan.writes.writes().size(), 1U);
-  kernel.make_stores(plan.writes);
-  EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
-}
-
-TEST(Programmer, ABackendWithoutAWayIsProgrammedAndItsWayFollows) {
-  Kernel kernel;
-  Ways now = ways();
-  now.next_hops.erase(backend_ip(2));
-  const auto state = desired({service("web", {1}, {backend(1), backend(2)})});
-  EXPECT_THAT(kernel.program(state, now).failures, IsEmpty());
-  EXPECT_EQ(record_of(kernel, "web", 2).next_hop, 0U);
-  expect_as(kernel, state, now);
-  EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
-  kernel.make_stores(kernel.programmer_.plan_ways(kernel.image_.view(), ways()).writes);
-  EXPECT_NE(record_of(kernel, "web", 2).next_hop, 0U);
-}
-
-TEST(Programmer, MoreThanFourNatSourcesAreRefusedForTheServicesThatNeedThem) {
-  Kernel kernel;
-  Ways now = ways();
-  std::vector<state::Service> services;
-  for (uint32_t n = 1; n <= 5; ++n) {
-    now.next_hops[backend_ip(n * 4 + 1)].source = ip("10.0.0." + std::to_string(n));
-    services.push_back(service("s" + std::to_string(n), {n}, {backend(n * 4 + 1)}));
-  }
-  EXPECT_THAT(kernel.program(desired(services), now).failures, ElementsAre(Failure("s5", "TableFull")));
-  services.erase(services.begin());
-  EXPECT_THAT(kernel.program_to_the_end(desired(services), now).failures, IsEmpty());
-}
-
-TEST(Programmer, WhatThisNodeCannotDoIsRefusedWholeAndOthersGoOn) {
-  Kernel kernel;
-  auto tunnel = service("tunnel", {1}, {backend(1)});
-  tunnel.forwarding = state::Forwarding::tunnel;
-  auto direct = service("direct", {2}, {backend(1)});
-  direct.forwarding = state::Forwarding::direct;
-  auto sources = service("sources", {3}, {backend(1)});
-  sources.allowed_sources = {net::Prefix::parse("203.0.113.0/24").value()};
-  auto local = service("local", {4}, {backend(1)});
-  local.traffic_policy = state::TrafficPolicy::local;
-  auto dual = service("dual", {5}, {backend(1)});
-  dual.addresses.push_back(ip("2001:db8::1"));
-  auto v6_backend = service("v6", {6}, {backend(1)});
-  v6_backend.backends[0].address = ip("2001:db8::2");
-  const auto state = desired({tunnel, direct, sources, local, dual, v6_backend, service("web", {7}, {backend(1)})});
-  const Plan plan = kernel.program(state, ways());
-  EXPECT_EQ(plan.failures.size(), 6U);
-  for (const auto& failure : plan.failures) {
-    EXPECT_EQ(failure.reason, "NotSupported") << failure.service << failure.message;
-  }
-  EXPECT_EQ(kernel.programmer_.programmed().size(), 1U);
-  expect_as(kernel, state, ways());
-}
-
-TEST(Programmer, AServiceThatAsksForWhatThisNodeCannotDoIsTakenOut) {
-  // To go on without its source ranges would let in whom it wants to keep out.
-  Kernel kernel;
-  auto state = desired({service("web", {1}, {backend(1)})});
-  kernel.program(state, ways());
-  state.services["web"].allowed_sources = {net::Prefix::parse("203.0.113.0/24").value()};
-  EXPECT_THAT(kernel.program(state, ways()).failures, ElementsAre(Failure("web", "NotSupported")));
-  EXPECT_FALSE(kernel.read(sluice_key_ipv4(service_ip(1).ipv4(), htons(80), 6)));
 }
 
 TEST(Programmer, AnAddressMovesFromOneServiceToAnotherInOneStore) {
@@ -339,89 +175,6 @@ TEST(Programmer, SettingsAreWrittenOnce) {
   EXPECT_EQ(config.flow_hash_key[1], 12U);
   EXPECT_EQ(config.nat_port_first, 10000U);
   EXPECT_EQ(config.nat_port_last, 29999U);
-}
-
-struct FullCase {
-  const char* map;
-  Sizes sizes;
-};
-
-class Full : public ::testing::TestWithParam<FullCase> {};
-
-TEST_P(Full, AServiceWithoutRoomFailsKeepsWhatItHadAndOthersGoOn) {
-  Kernel kernel(GetParam().sizes);
-  std::vector<state::Service> services;
-  for (uint32_t n = 0; n < 3; ++n) {
-    services.push_back(service("a" + std::to_string(n), {n + 1}, {backend(1), backend(2)}));
-  }
-  EXPECT_THAT(kernel.program_to_the_end(desired(services), ways()).failures, IsEmpty());
-  // Each grows at once, and many more come: only some find room.
-  for (auto& service : services) {
-    service.addresses.push_back(service_ip(static_cast<uint32_t>(200 + service.id[1] - '0')));
-    service.backends.push_back(backend(3));
-  }
-  for (uint32_t n = 0; n < 60; ++n) {
-    services.push_back(service("b" + std::to_string(n), {n + 10}, {backend(1), backend(2), backend(5)}));
-  }
-  const auto state = desired(services);
-  const Plan plan = kernel.program_to_the_end(state, ways());
-  ASSERT_FALSE(plan.failures.empty());
-  std::map<std::string, std::string> failed;
-  for (const auto& failure : plan.failures) {
-    EXPECT_EQ(failure.reason, "TableFull");
-    EXPECT_THAT(failure.message, HasSubstr(GetParam().map));
-    failed[failure.service] = failure.message;
-  }
-  size_t programmed = 0;
-  for (const auto& [id, service] : state.services) {
-    auto whole = expected(desired({service}), ways());
-    if (!failed.contains(id)) {
-      ++programmed;
-    } else if (id[0] == 'a') {
-      auto before = service;
-      before.addresses.pop_back();
-      before.backends.pop_back();
-      whole = expected(desired({before}), ways());
-      EXPECT_FALSE(kernel.read(key_of(service, 1))) << "half programmed";
-    } else {
-      EXPECT_FALSE(kernel.read(key_of(service)));
-      continue;
-    }
-    for (const auto& [key, found] : whole) {
-      EXPECT_EQ(kernel.read(key), found) << id;
-    }
-  }
-  EXPECT_GT(programmed, 3U);
-  // Room comes back with what goes.
-  for (uint32_t n = 10; n < 70; ++n) {
-    services.pop_back();
-  }
-  EXPECT_THAT(kernel.program_to_the_end(desired(services), ways()).failures, IsEmpty());
-  expect_as(kernel, desired(services), ways());
-}
-
-INSTANTIATE_TEST_SUITE_P(Maps, Full,
-                         ::testing::Values(FullCase{"service_keys", {128, 64, 1U << 20, 4096}},
-                                           FullCase{"services", {1024, 16, 1U << 20, 4096}},
-                                           FullCase{"slots", {1024, 64, 256, 4096}},
-                                           FullCase{"backends", {1024, 64, 1U << 20, 64}}),
-                         [](const auto& full) { return std::string(full.param.map); });
-
-TEST(Programmer, WhatAllServicesNeedAtOnceIsMadeInSeveralRounds) {
-  // The slots hold all services once, and not twice: tables switch as others are freed.
-  Sizes sizes = small_sizes();
-  sizes.slots = 16 * 10;
-  Kernel kernel(sizes);
-  std::vector<state::Service> services;
-  for (uint32_t n = 0; n < 8; ++n) {
-    services.push_back(service("s" + std::to_string(n), {n + 1}, {backend(1), backend(2)}));
-  }
-  kernel.program(desired(services), ways());
-  for (auto& service : services) {
-    service.backends.push_back(backend(3));
-  }
-  EXPECT_THAT(kernel.program_to_the_end(desired(services), ways()).failures, IsEmpty());
-  expect_as(kernel, desired(services), ways());
 }
 
 TEST(Programmer, ThousandsOfChangesLeakNothing) {
@@ -488,7 +241,7 @@ TEST(Programmer, RegionsHoldAllThatCheckReads) {
   const auto copy_of = [&](const Touched* touched) {
     Image copy(kernel.sizes_);
     for (const Region& region : kernel.programmer_.regions(touched)) {
-      const uint32_t bytes = element_bytes(region.map);
+      const size_t bytes = element_bytes(region.map);
       std::memcpy(static_cast<char*>(copy.data(region.map)) + region.first * bytes,
                   static_cast<char*>(kernel.image_.data(region.map)) + region.first * bytes, region.count * bytes);
     }

@@ -54,7 +54,8 @@ inline Found read_table(const ImageView& image, uint32_t service, uint64_t word)
   for (uint32_t plane = 0; plane <= SLUICE_TABLE_EARLIER(word); ++plane) {
     auto& slots = found.planes.emplace_back();
     for (uint32_t hash = 0; hash < (1U << found.log2); ++hash) {
-      const size_t slot = size_t{SLUICE_TABLE_OFFSET(word)} + (size_t{plane} << found.log2) + hash;
+      const uint32_t first = SLUICE_TABLE_OFFSET(word);
+      const size_t slot = first + (size_t{plane} << found.log2) + hash;
       const auto index = static_cast<uint16_t>(image.slots[slot / 4] >> (slot % 4 * 16));
       if (index == SLUICE_NO_BACKEND) {
         slots.emplace_back(std::nullopt);
