@@ -24,6 +24,12 @@ class CoreTest : public testing::Test {
     options.mode = mode;
     return {options, StateFile(directory_.file("state.json")), to_kernel(kernel_)};
   }
+  // What it leaves is a state file, and what the kernel has.
+  void run_before() {
+    Core core = make();
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+  }
   static const health::Condition& condition(const Core& core, const std::string& type) {
     return *std::ranges::find(core.facts().conditions, type, &health::Condition::type);
   }
@@ -115,11 +121,7 @@ TEST_F(CoreTest, AddressThatIsNotAnsweredForIsToldAndNotCalledAnnounced) {
 }
 
 TEST_F(CoreTest, RestartWithinTheGraceGoesOnAnnouncing) {
-  {
-    Core core = make();
-    core.set_watcher(&watcher_);
-    core.apply(small_state(1, 1));
-  }
+  run_before();
   Core core = make();
   core.set_watcher(&watcher_);
   ASSERT_TRUE(core.load());
@@ -130,11 +132,7 @@ TEST_F(CoreTest, RestartWithinTheGraceGoesOnAnnouncing) {
 }
 
 TEST_F(CoreTest, AwayForLongerItAnnouncesNothingBeforeItIsTold) {
-  {
-    Core core = make();
-    core.set_watcher(&watcher_);
-    core.apply(small_state(1, 1));
-  }
+  run_before();
   kernel_.owned.clear();  // the deadline has passed, or the machine was rebooted
   Core core = make();
   core.set_watcher(&watcher_);
@@ -366,11 +364,7 @@ TEST_F(CoreTest, MapsThatDifferAreTakenOverAnew) {
 }
 
 TEST_F(CoreTest, StateThatIsHeldAndNotYetInTheMapsIsNoFailureCalledReady) {
-  {
-    Core core = make();
-    core.set_watcher(&watcher_);
-    core.apply(small_state(1, 1));
-  }
+  run_before();
   Core core = make();
   core.set_watcher(&watcher_);
   ASSERT_TRUE(core.load());
