@@ -1,5 +1,5 @@
-// HTTP to the API server, as narrow as it can be. cpprestsdk stays behind it, in transport_cpprest.cpp; everything
-// above works with any Transport, which is also where tests put faults.
+// HTTP to the API server, as narrow as it can be. cpprestsdk stays behind it, in connector.cpp; everything above
+// works with any Transport, which is also where tests put faults.
 #pragma once
 
 #include <chrono>
