@@ -21,7 +21,9 @@
 #include "operator/kube/api.h"
 #include "operator/kube/lease_rules.h"
 #include "operator/kube/time_text.h"
-#include "operator/planner/values.h"
+#include "operator/planner/acceptance.h"
+#include "operator/resources/core.h"
+#include "operator/status/ingress.h"
 #include "operator/status/uninstalled.h"
 
 namespace sluice::controller {
@@ -38,7 +40,6 @@ constexpr seconds kAskAgents{5};
 constexpr seconds kPurge{30};
 constexpr int kAttempts = 5;
 constexpr size_t kWorkers = 8;
-constexpr std::string_view kOurConditions = "sluice.io/";
 
 // Repeats `attempt`, which reads the object anew each time, as long as somebody else is quicker to change it.
 Status persist(const std::function<Status()>& attempt) {
@@ -59,7 +60,10 @@ Status drop_value(const Result<kube::Object>& written) {
 class Cleanup {
  public:
   Cleanup(const Options& options, const std::shared_ptr<kube::Transport>& transport)
-      : options_(options), api_(transport) {}
+      : options_(options), api_(transport) {
+    planning_.load_balancer_class = options_.load_balancer_class;
+    planning_.default_class = options_.default_class;
+  }
 
   Status run() {
     if (auto held = hold_lease(0); !held) {
@@ -72,17 +76,12 @@ class Cleanup {
       spdlog::info("waiting {} s, until the former leader must have noticed", std::chrono::ceil<seconds>(rest).count());
       std::this_thread::sleep_for(rest);
     }
-    clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
-    // That of a node that could not be purged stays: when this is repeated, it tells that there is something to purge.
-    clean_kind(kube::kLoadBalancerNodes, [this](const kube::Object& object) {
-      if (!nodes_read_ || unpurged_.contains(kube::key_of(*object).name)) {
-        return Status{};
-      }
-      auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
-      return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
-    });
+    if (read_claims()) {
+      clean_kind(kube::kServices, [this](const kube::Object& object) { return clean_service(object); });
+    }
     clean_statuses(kube::kLoadBalancers, status::uninstalled_load_balancer);
     clean_statuses(kube::kAddressPools, status::uninstalled_pool);
+    remove_nodes();
     if (failures_ > 0) {
       return fail(ErrorKind::unavailable, "clean up", {},
                   std::to_string(failures_.load()) + " things are left; see above");
@@ -122,6 +121,23 @@ class Cleanup {
     });
   }
 
+  // The object of a node that could not be purged stays: when this is repeated, it tells that there is something to
+  // purge. That of a node that is down goes with the last attempt, which is the one that leaves nothing else.
+  void remove_nodes() {
+    if (!nodes_read_) {
+      return;
+    }
+    const bool last = failures_ == 0;
+    clean_kind(kube::kLoadBalancerNodes, [this, last](const kube::Object& object) {
+      const auto name = kube::key_of(*object).name;
+      if (unpurged_.contains(name) && !(last && down_.contains(name))) {
+        return Status{};
+      }
+      auto removed = api_.remove(kube::kLoadBalancerNodes, kube::key_of(*object));
+      return removed || removed.error().kind == ErrorKind::not_found ? Status{} : removed;
+    });
+  }
+
   void purge_nodes() {
     if (auto read = read_nodes(); !read) {
       trouble(read.error().message());
@@ -154,15 +170,17 @@ class Cleanup {
 
   void tell_purged(const std::string& node, const Status& outcome) {
     const auto known = cluster_.nodes.find(node);
+    const bool answered = outcome || outcome.error().kind != ErrorKind::unavailable;
     if (outcome) {
       spdlog::info("node {}: everything of Sluice is gone", node);
       unpurged_.erase(node);
-    } else if (!unpurged_.contains(node)) {
+    } else if (!answered && !unpurged_.contains(node)) {
       spdlog::info("{}; no agent was ever reached there", outcome.error().message());
-    } else if (known != cluster_.nodes.end() && !known->second->ready) {
+    } else if (!answered && known != cluster_.nodes.end() && !known->second->ready) {
       spdlog::warn("{}; it is NotReady: run `sluice-agent --purge` there if it comes back", outcome.error().message());
-      unpurged_.erase(node);
+      down_.insert(node);
     } else {
+      unpurged_.insert(node);
       trouble(outcome.error().message() + "; run `sluice-agent --purge` there");
     }
   }
@@ -194,6 +212,21 @@ class Cleanup {
     }
     nodes_read_ = true;
     return {};
+  }
+
+  bool read_claims() {
+    const auto claims = api_.consistent_list(kube::kAddressClaims);
+    if (!claims && claims.error().kind != ErrorKind::not_found) {
+      trouble(claims.error().message());
+      return false;
+    }
+    for (const auto& claim : claims ? claims->items : std::vector<kube::Object>{}) {
+      // One that cannot be read names nobody's address.
+      if (auto taken = cluster_.upsert(claim); !taken) {
+        spdlog::warn("{}", taken.error().message());
+      }
+    }
+    return true;
   }
 
   // Calls `clean` for all of the kind, several at a time. Those of a large cluster would take longer than the Job has.
@@ -266,8 +299,8 @@ class Cleanup {
     }
   }
 
-  // A Service with our finalizer is, or was, ours: what its status says is ours, too, and not true any more. What was
-  // listed will mostly do; it is read again where somebody was quicker.
+  // A Service with our finalizer is, or was, ours. What was listed will mostly do; it is read again where somebody was
+  // quicker.
   Status clean_service(const kube::Object& listed) {
     if (!has_our_finalizer(*listed)) {
       return {};
@@ -290,19 +323,19 @@ class Cleanup {
   }
 
   // The Service without address and conditions of ours.
-  Result<kube::Object> clear_status(const kube::Object& service) {
-    json kept = json::array();
-    const json before = service->value("/status/conditions"_json_pointer, json::array());
-    std::ranges::copy_if(before, std::back_inserter(kept), [](const json& condition) {
-      return !condition.value("type", "").starts_with(kOurConditions);
-    });
-    const bool addressed = service->contains("/status/loadBalancer/ingress"_json_pointer);
-    if (!addressed && kept.size() == before.size()) {
-      return service;
+  Result<kube::Object> clear_status(const kube::Object& object) {
+    const auto service = resources::parse_service(object);
+    if (!service) {
+      return tl::unexpected(service.error());
     }
-    const json patch = {{"metadata", {{"resourceVersion", kube::resource_version_of(*service)}}},
-                        {"status", {{"loadBalancer", nullptr}, {"conditions", std::move(kept)}}}};
-    return api_.patch(kube::kServices, kube::key_of(*service), kube::PatchType::merge, patch, "status");
+    // One that we have let go, or were about to, may have another's address by now.
+    const bool ours = planner::is_ours(*service, planning_);
+    const resources::Owner owner{resources::OwnerKind::service, service->meta.key};
+    const json patch = status::uninstalled_service(
+        *object, [&](const std::string& ip) { return ours || status::claimed_by(cluster_, owner, ip); });
+    return patch.is_null()
+               ? object
+               : api_.patch(kube::kServices, kube::key_of(*object), kube::PatchType::merge, patch, "status");
   }
 
   static bool has_our_finalizer(const json& object) {
@@ -328,7 +361,8 @@ class Cleanup {
 
   const Options& options_;
   kube::Api api_;
-  resources::ClusterState cluster_;
+  planner::Options planning_;
+  resources::ClusterState cluster_;  // nodes and claims
   std::string cluster_id_;
   state::Epoch lease_epoch_ = 0;
   Clock::time_point leader_writes_until_;  // the one that we took the Lease from may not have noticed before
@@ -337,6 +371,7 @@ class Cleanup {
   Clock::time_point held_at_;       // when the Lease was written last
   bool nodes_read_ = false;         // else nobody knows which nodes have something to purge
   std::set<std::string> unpurged_;  // nodes that have, or had, an agent and may still have its programs
+  std::set<std::string> down_;      // of these, those that cannot be helped now
 };
 
 }  // namespace

@@ -148,7 +148,8 @@ class Publisher {
   // Asks all agents at once; those that do not answer in time have an error.
   virtual std::map<std::string, Result<AgentInfo>> ask(std::chrono::milliseconds timeout) = 0;
   virtual Result<StateOfAgent> fetch_state(const std::string& node, std::chrono::milliseconds timeout) = 0;
-  // Makes all agents remove everything of Sluice from their nodes.
+  // Makes all agents remove everything of Sluice from their nodes. Errors: unavailable (no answer), internal (the agent
+  // answers that it could not, or must not).
   virtual std::map<std::string, Status> purge(const std::string& cluster_id, state::Epoch epoch,
                                               std::chrono::milliseconds timeout) = 0;
 };

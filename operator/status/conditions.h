@@ -36,6 +36,9 @@ Json condition_list(const std::vector<WantedCondition>& wanted, const Json& raw_
 // does.
 Json status_patch(const Json& object, const Json& status);
 
+// Of conditions on Services, which have those of other controllers beside them.
+constexpr std::string_view kConditionPrefix = "sluice.io/";
+
 // The member, or null.
 const Json& member(const Json& object, std::string_view name);
 

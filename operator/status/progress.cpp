@@ -112,7 +112,8 @@ Finding Progress::lags(const ObjectPlan& object, const Able& able) {
 }
 
 size_t Progress::count_programmed(const ObjectPlan& object) const {
-  if (object.services.empty()) return 0;
+  // What stands of an object whose spec is not accepted is of an earlier generation.
+  if (object.services.empty() || !object.accepted.good) return 0;
   const auto first = std::ranges::lower_bound(acked_, object.generation_revision);
   auto count = static_cast<size_t>(acked_.end() - first);
   std::set<std::string> failed;

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "operator/planner/acceptance.h"
-#include "operator/resources/json_read.h"
+#include "operator/status/ingress.h"
 #include "operator/status/parts.h"
 
 namespace sluice::status {
@@ -9,9 +9,7 @@ namespace {
 
 using planner::ObjectPlan;
 using resources::Service;
-namespace json_read = resources::json_read;
 
-constexpr std::string_view kPrefix = "sluice.io/";
 constexpr const char* kDeleting = "Deleting";
 
 class ServiceStatus {
@@ -77,7 +75,8 @@ class ServiceStatus {
   bool drop_conditions() {
     Json dropped = Json::array();
     for (const resources::Condition& condition : service_.conditions) {
-      if (condition.type.starts_with(kPrefix)) dropped.push_back({{"$patch", "delete"}, {"type", condition.type}});
+      if (condition.type.starts_with(kConditionPrefix))
+        dropped.push_back({{"$patch", "delete"}, {"type", condition.type}});
     }
     if (dropped.empty()) return false;
     Json status = {{"conditions", std::move(dropped)}};
@@ -92,28 +91,18 @@ class ServiceStatus {
     return programmed != nullptr && programmed->reason == kDeleting;
   }
 
-  // Who serves it from now on may have been quicker: what is there of others stays, with all of its fields.
+  // Who serves it from now on may have been quicker: what is there of others stays.
   void clear_ingress(Json& status) const {
-    Json others = Json::array();
-    const Json::array_t& listed = json_read::items(member(member(*service_.raw, "status"), "loadBalancer"), "ingress");
-    for (const Json& point : listed) {
-      if (!given_by_us(json_read::text(point, "ip"))) others.push_back(point);
-    }
-    if (others.size() == listed.size()) return;
-    status["loadBalancer"] = {{"ingress", others.empty() ? Json(nullptr) : std::move(others)}};
+    auto others = others_ingress(*service_.raw, [this](const std::string& ip) { return given_by_us(ip); });
+    if (others) status["loadBalancer"] = {{"ingress", std::move(*others)}};
   }
 
   // Claims stay until no node has their address any more; where one was deleted by hand, the planner knows that it is
   // being taken off the nodes.
   [[nodiscard]] bool given_by_us(const std::string& ip) const {
-    const auto claim = input_.cluster.claims.find(ip);
-    if (claim == input_.cluster.claims.end()) {
-      const auto address = net::IpAddress::parse(ip);
-      return address && input_.round.plan.memory.releasing.contains(*address);
-    }
-    return std::ranges::any_of(claim->second->owners, [this](const resources::ClaimOwner& holder) {
-      return holder.owner == resources::Owner{resources::OwnerKind::service, service_.meta.key};
-    });
+    const auto address = net::IpAddress::parse(ip);
+    return claimed_by(input_.cluster, {resources::OwnerKind::service, service_.meta.key}, ip) ||
+           (address && input_.round.plan.memory.releasing.contains(*address));
   }
 
   void patch_status(Json status, std::vector<Event> events) {
@@ -138,7 +127,7 @@ class ServiceStatus {
   }
 
   static WantedCondition prefixed(WantedCondition condition) {
-    condition.type.insert(0, kPrefix);
+    condition.type.insert(0, kConditionPrefix);
     return condition;
   }
 

@@ -4,6 +4,7 @@
 
 #include "operator/resources/json_read.h"
 #include "operator/status/conditions.h"
+#include "operator/status/ingress.h"
 
 namespace sluice::status {
 namespace {
@@ -46,6 +47,18 @@ Json uninstalled_pool(const Json& object, std::chrono::system_clock::time_point 
                      {{"Ready", "False", kReason,
                        "Sluice was uninstalled: nobody gives out addresses; AddressClaims keep those in use"}},
                      {}, {"ipv4", "ipv6"}, wall);
+}
+
+Json uninstalled_service(const Json& service, const std::function<bool(const std::string& ip)>& ours) {
+  const Json& before = member(service, "status");
+  Json conditions = Json::array();
+  for (const Json& condition : resources::json_read::items(before, "conditions")) {
+    if (!resources::json_read::text(condition, "type").starts_with(kConditionPrefix)) conditions.push_back(condition);
+  }
+  Json status = {{"conditions", std::move(conditions)}};
+  if (const auto ingress = others_ingress(service, ours)) status["loadBalancer"] = {{"ingress", *ingress}};
+  if (!before.contains("conditions")) status.erase("conditions");
+  return status_patch(service, status);
 }
 
 }  // namespace sluice::status

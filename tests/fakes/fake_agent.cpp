@@ -111,6 +111,9 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
   void refuse_next_push() override {
     change([&] { refuse_next_ = true; });
   }
+  void refuse_purges(bool refuse) override {
+    change([&] { refuse_purges_ = refuse; });
+  }
   void ask_for_snapshots(bool always) override {
     change([&] { ask_for_snapshots_ = always; });
   }
@@ -348,6 +351,10 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
         reply->set_error("a later leader was here");
         return;
       }
+      if (refuse_purges_) {
+        reply->set_error("detach XDP program from eth0: no");
+        return;
+      }
       epoch_ = request->epoch();
       held_.reset();
       ++seen_.purges;
@@ -367,6 +374,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
   bool paused_ = false;
   bool acks_held_back_ = false;
   bool refuse_next_ = false;
+  bool refuse_purges_ = false;
   bool ask_for_snapshots_ = false;
   bool announce_as_told_ = false;
   bool stopping_ = false;

@@ -55,7 +55,8 @@ class FakeAgent {
   virtual void pause_reading(bool paused) = 0;
   // Whether pushes are answered; what is held back is answered when it ends.
   virtual void hold_back_acks(bool held_back) = 0;
-  virtual void refuse_next_push() = 0;                            // INVALID_STATE
+  virtual void refuse_next_push() = 0;  // INVALID_STATE
+  virtual void refuse_purges(bool refuse) = 0;
   virtual void ask_for_snapshots(bool always) = 0;                // instead of applying a delta
   virtual void fail_services(std::vector<Failure> failures) = 0;  // in every Ack from now on
   // Sent to sessions now, and to new ones after Hello.

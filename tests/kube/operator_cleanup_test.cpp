@@ -107,6 +107,25 @@ TEST(OperatorCleanup, NamesNodesItCannotReachAndFails) {
   EXPECT_THAT(done.out, HasSubstr("lab-node1"));
 }
 
+TEST(OperatorCleanup, AnAgentThatCouldNotPurgeIsAFailureAndNodesThatAreDownAreNotForgottenForIt) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web");
+  lab.wait_for_address("web");
+  lab.stop_operator();
+  lab.stop_agent(0);
+  lab.set_node_ready(0, false);
+  lab.agent(1).refuse_purges(true);
+  lab.remove(kube::kLoadBalancerNodes, "lab-node1");  // though nobody knows that it was reached before
+  const auto failed = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(failed.exit_code, 1) << failed.out;
+  EXPECT_THAT(failed.out, HasSubstr("purge node lab-node1: detach XDP program from eth0: no"));
+  EXPECT_FALSE(lab.get(kube::kLoadBalancerNodes, "lab-node0").is_null()) << "it may be back for the next attempt";
+  lab.agent(1).refuse_purges(false);
+  EXPECT_EQ(lab.run_operator({"--cleanup"}).exit_code, 0);
+  EXPECT_TRUE(lab.get(kube::kLoadBalancerNodes, "lab-node0").is_null());
+}
+
 TEST(OperatorCleanup, ANodeThatNeverHadAnAgentIsNoFailure) {
   Lab lab;
   lab.start();
@@ -143,9 +162,14 @@ TEST(OperatorCleanup, LetsGoOfWhatItServedWhenItWasTheDefaultClass) {
   Lab lab;
   lab.start({"--default-class"});
   lab.make_service("plain", {{"loadBalancerClass", nullptr}}, {{"finalizers", {"example.com/keep"}}});
-  lab.wait_for_address("plain");
+  const auto ours = lab.wait_for_address("plain");
+  lab.stop_operator();
+  const json others = {{"ip", "203.0.113.9"}, {"ipMode", "VIP"}};
+  lab.patch(kServices, "plain", {{"status", {{"loadBalancer", {{"ingress", {others, {{"ip", ours}}}}}}}}}, "status");
   ASSERT_EQ(lab.run_operator({"--cleanup"}).exit_code, 0);  // the flag is not given any more
-  EXPECT_EQ(lab.get(kServices, "plain")["metadata"]["finalizers"], json({"example.com/keep"}));
+  const auto left = lab.get(kServices, "plain");
+  EXPECT_EQ(left["metadata"]["finalizers"], json({"example.com/keep"}));
+  EXPECT_EQ(left["status"], json({{"loadBalancer", {{"ingress", {others}}}}})) << "somebody serves it already";
   lab.patch(kServices, "plain", {{"metadata", {{"finalizers", nullptr}}}});
 }
 

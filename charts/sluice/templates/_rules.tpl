@@ -76,6 +76,10 @@
 - apiGroups: [""]
   resources: [services/status]
   verbs: [patch]
+# Which addresses are Sluice's.
+- apiGroups: [sluice.io]
+  resources: [addressclaims]
+  verbs: [list]
 # What people wrote stays; its status says that Sluice is gone.
 - apiGroups: [sluice.io]
   resources: [loadbalancers, addresspools]

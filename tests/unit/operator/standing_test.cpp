@@ -128,6 +128,7 @@ TEST_F(Standing, ALoadBalancerFollowsTheBackendsThatItsEditStillNames) {
   EXPECT_EQ(world_.backends(id), "10.244.2.1:8080 10.244.1.7:8080") << "v2 leads nowhere: it keeps what it had";
   const Json& summary = world_.object("LoadBalancer", "shop", "lb")["status"]["summary"];
   EXPECT_EQ(summary["backends"], "2/2") << "those that serve, not those of the edit";
+  EXPECT_EQ(summary["nodes"], "0/2") << "none has this generation";
   EXPECT_EQ(world_.service(id).groups, (std::vector<state::Group>{{"v1", 90}, {"v2", 10}}));
 }
 

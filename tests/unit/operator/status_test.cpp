@@ -294,6 +294,23 @@ TEST_F(Statuses, ANodeMayBeBehindForAMoment) {
   EXPECT_EQ(on_node("Programmed"), "True Programmed");
 }
 
+TEST_F(Statuses, AnUninstallTakesOffAServiceOnlyWhatIsOurs) {
+  const Json others = {{{"ip", "203.0.113.9"}, {"ports", {{{"port", 80}, {"protocol", "TCP"}}}}}};
+  const Json foreign = {{"type", "example.org/Audited"}, {"status", "True"}};
+  Json service = {{"metadata", {{"resourceVersion", "7"}}},
+                  {"status", {{"loadBalancer", {{"ingress", others}}}, {"conditions", {foreign}}}}};
+  const auto ours = [](const std::string& ip) { return ip == "192.0.2.1"; };
+  EXPECT_EQ(uninstalled_service(service, ours), Json()) << "nothing there is ours";
+  service["status"]["loadBalancer"]["ingress"].push_back({{"ip", "192.0.2.1"}, {"ipMode", "VIP"}});
+  service["status"]["conditions"].push_back({{"type", "sluice.io/Programmed"}, {"status", "True"}});
+  Json patch = uninstalled_service(service, ours);
+  EXPECT_EQ(patch["metadata"]["resourceVersion"], "7");
+  EXPECT_EQ(patch["status"], Json({{"loadBalancer", {{"ingress", others}}}, {"conditions", {foreign}}}));
+  patch = uninstalled_service(service, [](const std::string&) { return true; });
+  EXPECT_EQ(patch["status"]["loadBalancer"], Json({{"ingress", nullptr}}));
+  EXPECT_EQ(uninstalled_service({{"metadata", Json::object()}}, ours), Json());
+}
+
 TEST_F(Statuses, AfterAnUninstallNothingIsClaimed) {
   const Json foreign = {{"type", "example.org/Audited"},
                         {"status", "True"},

@@ -172,29 +172,5 @@ TEST(Succession, GoesAboveEveryEpochAndRevisionAndContinuesTheLatestState) {
   }
 }
 
-TEST(Writer, WritesNothingWhenTheLeaseMayBeOverBeforeTheWriteIs) {
-  std::atomic<int64_t> left = Writer::kLeaseMargin / milliseconds(1) - 1;
-  std::atomic<int> asked = 0;
-  std::atomic<int> written = 0;
-  Writer writer(
-      FakeApi::make([](const kube::Request&) { return kube::Response{}; }),
-      [&] {
-        ++asked;
-        return milliseconds(left.load());
-      },
-      [] {});
-  Write write;
-  write.key = "status";
-  write.perform = [&](kube::Api&) {
-    ++written;
-    return Status{};
-  };
-  writer.want({write});
-  ASSERT_TRUE(eventually([&] { return asked >= 2; }));
-  EXPECT_EQ(written, 0);
-  left = Writer::kLeaseMargin / milliseconds(1);
-  EXPECT_TRUE(eventually([&] { return written == 1; })) << "it waits and is not lost";
-}
-
 }  // namespace
 }  // namespace sluice::controller
