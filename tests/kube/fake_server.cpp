@@ -10,22 +10,16 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "tests/fakes/loopback.h"
+
 namespace sluice::test {
 namespace {
 
 constexpr int kTick = 20;  // milliseconds between looks at what a test has changed
 
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
 int listen_anywhere(uint16_t& port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
+  sockaddr_in address = fakes::loopback(0);
   socklen_t size = sizeof address;
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(fd, 64) != 0 ||
       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
@@ -234,7 +228,7 @@ void FaultProxy::pump(int client) {
   const int cuts = cuts_;
   const int abandoned = abandoned_;
   const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = loopback(target_);
+  const sockaddr_in address = fakes::loopback(target_);
   bool open = connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   char piece[16384];
   while (open && !stopping_ && cuts_ == cuts) {

@@ -10,19 +10,9 @@
 #include <array>
 #include <cstdlib>
 
+#include "tests/fakes/loopback.h"
+
 namespace sluice::fakes {
-
-namespace {
-
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
-}
-
-}  // namespace
 
 TcpRelay::TcpRelay(uint16_t target_port) : target_port_(target_port), listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
   auto address = loopback(0);
