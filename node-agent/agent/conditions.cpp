@@ -47,14 +47,18 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
   // It forwards; only a restart without the operator would begin with an older state.
   if (troubles.state_file) return {"Ready", true, "StateNotSaved", troubles.state_file->message()};
 
-  std::vector<std::string> generic;
-  for (const dataplane::AttachedInterface& interface : attached) {
-    if (interface.mode == dataplane::AttachMode::generic) generic.push_back(interface.name);
-  }
-  if (!generic.empty()) {
-    return {"Ready", true, "GenericMode",
-            fmt::format("forwarding, by generic XDP on {}: slower than native mode, possibly than no XDP at all",
-                        fmt::join(generic, ", "))};
+  std::map<dataplane::AttachMode, std::vector<std::string>> by_mode;
+  for (const dataplane::AttachedInterface& interface : attached) by_mode[interface.mode].push_back(interface.name);
+  if (const auto& generic = by_mode[dataplane::AttachMode::generic]; !generic.empty()) {
+    std::string message =
+        fmt::format("forwarding, by generic XDP on {}: slower than native mode, possibly than no XDP at all",
+                    fmt::join(generic, ", "));
+    if (!troubles.generic_because.empty()) message += "; " + troubles.generic_because;
+    if (const auto& native = by_mode[dataplane::AttachMode::native]; !native.empty()) {
+      message += fmt::format("; what comes in on {}, in native mode, and leaves by {} may be lost: give all one mode",
+                             fmt::join(native, ", "), fmt::join(generic, ", "));
+    }
+    return {"Ready", true, "GenericMode", message};
   }
   return {"Ready", true, "Ready", stage == Stage::programmed ? "forwarding" : "waiting for a first desired state"};
 }

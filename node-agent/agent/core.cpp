@@ -75,20 +75,6 @@ void Core::apply(state::DesiredState next) {
   program();
 }
 
-Status Core::change_interfaces(const std::vector<config::Interface>& interfaces) {
-  auto previous = std::exchange(options_.interfaces, interfaces);
-  const ChosenInterfaces chosen = choose();
-  Status outcome;
-  if (!chosen.missing.empty()) {
-    outcome = fail(ErrorKind::not_found, "use interfaces", "", chosen.missing.front());
-  } else if (dataplane_ && programmed_ && described(chosen) != attached_as_) {
-    outcome = attach(chosen);
-    troubles_.attach.reset();  // the caller is told; what was attached before still is
-  }
-  if (!outcome) options_.interfaces = std::move(previous);
-  return outcome;
-}
-
 void Core::remember_epoch(const std::string& cluster_id, state::Epoch epoch) {
   if (epoch <= epoch_of(cluster_id)) return;
   memory_.epochs[cluster_id] = epoch;
@@ -136,10 +122,6 @@ void Core::take_network(std::chrono::milliseconds patience) {
   network_ = watcher_->wait(patience);
   defaults_seen_.insert(network_.view.default_devices.begin(), network_.view.default_devices.end());
   network_.view.default_devices = defaults_seen_;
-}
-
-ChosenInterfaces Core::choose() const {
-  return choose_interfaces(options_.interfaces, options_.mode, network_.view);
 }
 
 nexthop::Targets Core::targets() const {
@@ -195,53 +177,6 @@ void Core::program() {
   attach_if_changed();
   announce();
   refresh_facts();
-}
-
-std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& chosen) const {
-  std::map<std::string, AttachedAs> out;
-  for (const auto& request : chosen.requests) {
-    for (const auto& [index, link] : network_.view.links) {
-      if (link.name == request.name) out.emplace(link.name, AttachedAs{request.mode, index, link.mac});
-    }
-  }
-  return out;
-}
-
-// False: somebody has taken a link off, or its device is gone.
-bool Core::still_attached(const ChosenInterfaces& chosen) const {
-  const auto attached = dataplane_->attached();
-  return std::ranges::all_of(chosen.requests, [&](const dataplane::InterfaceRequest& request) {
-    return std::ranges::find(attached, request.name, &dataplane::AttachedInterface::name) != attached.end();
-  });
-}
-
-void Core::attach_if_changed() {
-  const ChosenInterfaces chosen = choose();
-  troubles_.missing = chosen.missing;
-  // With none left there is nothing to attach to: what is attached stays until its device goes.
-  if (chosen.requests.empty() || (described(chosen) == attached_as_ && still_attached(chosen))) return;
-  if (auto attached = attach(chosen); !attached) spdlog::error("{}", attached.error().message());
-}
-
-Status Core::attach(const ChosenInterfaces& chosen) {
-  auto attached = dataplane_->attach(chosen.requests);
-  for (auto other = chosen; !attached;) {
-    const auto generic = fall_back(other, attached.error());
-    if (!generic) break;
-    other = *generic;
-    attached = dataplane_->attach(other.requests);
-  }
-  if (!attached) {
-    troubles_.attach = attached.error();
-    return tl::unexpected(attached.error());
-  }
-  troubles_.attach.reset();
-  attached_as_ = described(chosen);
-  for (const auto& interface : *attached) {
-    spdlog::info("attached to {} ({} mode, driver {})", interface.name,
-                 interface.mode == dataplane::AttachMode::native ? "native" : "generic", interface.driver);
-  }
-  return {};
 }
 
 void Core::on_network() {
@@ -352,7 +287,7 @@ void Core::retry() {
   if (chosen.requests.empty()) return;
   if (!troubles_.attach && still_attached(chosen) && dataplane_->without_egress().empty()) return;
   if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
-  if (attach(chosen)) announce();
+  if (attach_or_say(chosen)) announce();
   refresh_facts();
 }
 

@@ -2,7 +2,9 @@
 
 #include <fnmatch.h>
 
+#include <algorithm>
 #include <map>
+#include <utility>
 
 #include "node-agent/dataplane/causes.h"
 
@@ -15,6 +17,15 @@ bool is_pattern(const std::string& text) {
 
 config::InterfaceMode mode_of(const config::Interface& interface, config::InterfaceMode otherwise) {
   return interface.mode == config::InterfaceMode::unset ? otherwise : interface.mode;
+}
+
+ChosenInterfaces all_generic(ChosenInterfaces chosen, std::string because) {
+  for (auto& request : chosen.requests) {
+    if (chosen.may_fall_back.contains(request.name)) request.mode = dataplane::AttachMode::generic;
+  }
+  chosen.may_fall_back.clear();
+  chosen.generic_because = std::move(because);
+  return chosen;
 }
 
 }  // namespace
@@ -49,24 +60,30 @@ ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted,
     }
     if (chosen.empty()) out.missing.emplace_back("there is no default route over an Ethernet device: name interfaces");
   }
+  bool generic_by_name = false;
   for (const auto& [name, mode] : chosen) {
     const bool generic = mode == config::InterfaceMode::generic;
     out.requests.push_back({name, generic ? dataplane::AttachMode::generic : dataplane::AttachMode::native});
     if (mode == config::InterfaceMode::automatic) out.may_fall_back.insert(name);
+    generic_by_name = generic_by_name || generic;
   }
-  return out;
+  return generic_by_name ? all_generic(std::move(out), "") : out;
+}
+
+ChosenInterfaces stay_generic(const ChosenInterfaces& chosen,
+                              const std::vector<dataplane::AttachedInterface>& attached) {
+  const auto one = std::ranges::find_if(attached, [&chosen](const dataplane::AttachedInterface& interface) {
+    return interface.mode == dataplane::AttachMode::generic && chosen.may_fall_back.contains(interface.name);
+  });
+  if (one == attached.end()) return chosen;
+  return all_generic(chosen, one->name + " was in generic mode before, and stays so until it is detached");
 }
 
 std::optional<ChosenInterfaces> fall_back(const ChosenInterfaces& chosen, const Error& refused) {
-  if (refused.cause != dataplane::cause::kNativeModeNotSupported || chosen.may_fall_back.empty()) return std::nullopt;
-  ChosenInterfaces next = chosen;
-  const bool named = chosen.may_fall_back.contains(refused.object);
-  for (auto& request : next.requests) {
-    if (!chosen.may_fall_back.contains(request.name) || (named && request.name != refused.object)) continue;
-    request.mode = dataplane::AttachMode::generic;
-    next.may_fall_back.erase(request.name);
+  if (refused.cause != dataplane::cause::kNativeModeNotSupported || !chosen.may_fall_back.contains(refused.object)) {
+    return std::nullopt;
   }
-  return next;
+  return all_generic(chosen, refused.object + ": " + refused.reason);
 }
 
 }  // namespace sluice::agent

@@ -87,7 +87,8 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
       "Devices to attach to: names and patterns, separated by commas (default: those of the default routes)")
       ->delimiter(',')
       ->type_name("NAME,...");
-  add(app, "--interface-mode", typed.interface_mode, "native, generic, or auto: native, else generic with a condition")
+  add(app, "--interface-mode", typed.interface_mode,
+      "native, generic, or auto: native, or generic for all where one has none")
       ->type_name("MODE");
   add(app, "--metrics-listen", typed.metrics_listen, "/metrics, /healthz and /readyz; empty: off")
       ->type_name("ADDRESS:PORT");

@@ -24,7 +24,7 @@ struct Mistake {
   friend bool operator==(const Mistake&, const Mistake&) = default;
 };
 
-// automatic: native, and generic where the driver has no native mode (which a condition tells of then).
+// automatic: native; where one driver has no native mode all that are automatic are generic, and a condition tells.
 enum class InterfaceMode : uint8_t { unset, native, generic, automatic };
 
 // A device name or a shell pattern ("en*").

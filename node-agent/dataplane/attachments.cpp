@@ -288,8 +288,7 @@ Result<Fd> Attachments::create_link(const Device& device, AttachMode mode, int p
   }
   failed.value().kind = ErrorKind::not_supported;
   failed.value().reason = "driver " + (device.driver.empty() ? "(unknown)" : device.driver) +
-                          " does not take XDP in native mode (" + failed.value().reason +
-                          "); generic mode, which is slower, must be asked for by name";
+                          " does not take XDP in native mode (" + failed.value().reason + ")";
   return because(cause::kNativeModeNotSupported, failed);
 }
 

@@ -116,7 +116,8 @@ class Dataplane {
   virtual ProgramOutcome verify() = 0;
   // Attaches to these and only these interfaces (XDP link and tc egress), or updates what is attached in place. Fails
   // whole, with what was attached before left as it was: interface unknown, driver without native XDP, a foreign
-  // program there.
+  // program there. An interface in the other mode is detached first, and its packets pass by until it is attached
+  // again: ask for native mode only where it is not known to be refused.
   virtual Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) = 0;
   [[nodiscard]] virtual std::vector<AttachedInterface> attached() const = 0;
   // Of those, the ones whose classifier on egress somebody has taken off. Asks the kernel for the classifiers of each

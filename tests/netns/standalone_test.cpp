@@ -111,6 +111,39 @@ TEST_F(Standalone, KilledAgentIsNotMissedAndItsReturnTouchesNoFlow) {
   EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
 }
 
+// A bridge is an Ethernet device whose driver has no native XDP.
+TEST_F(Standalone, AutomaticModeIsGenericForAllWhereOneDriverRefusesAndARestartDetachesNothing) {
+  ASSERT_EQ(lab_.in("lb", "ip link add bare type bridge").exit_code, 0);
+  ASSERT_EQ(lab_.in("lb", "ip link set bare up").exit_code, 0);
+  const auto link = [&](const std::string& interface) {
+    const std::string output =
+        lab_.in("lb", "sh -c 'bpftool link show pinned " + lab_.bpffs() + "/v*/links/xdp-" + interface + "'").output;
+    return output.substr(0, output.find(':'));
+  };
+  auto agent = started(file_text(backend(1) + "," + backend(2), "{name: eth0, mode: Auto}, {name: bare, mode: Auto}"));
+  EXPECT_TRUE(agent->wait_ready(200, "bare: driver bridge does not take XDP in native mode"));
+  EXPECT_THAT(agent->metrics(), HasSubstr("interface=\"eth0\",mode=\"Generic\""));
+  EXPECT_THAT(agent->metrics(), HasSubstr("interface=\"bare\",mode=\"Generic\""));
+  const std::string eth0 = link("eth0");
+  const std::string bare = link("bare");
+  auto busy = load();
+  ASSERT_TRUE(busy->run(1000));
+  agent->kill();
+  agent = start();
+  EXPECT_TRUE(agent->wait_ready(200, "was in generic mode before, and stays so until it is detached"));
+  ASSERT_EQ(lab_.in("lb", "ip link set bare address 02:00:00:00:77:03").exit_code, 0);
+  ASSERT_TRUE(eventually([&] {
+    const std::string log = agent->log();
+    return log.find("attached to bare", log.find("is up")) != std::string::npos;
+  })) << "again, for its other MAC: "
+      << agent->log();
+  busy->run_for(milliseconds(500));
+  EXPECT_EQ(link("eth0"), eth0);
+  EXPECT_EQ(link("bare"), bare);
+  EXPECT_NE(bare, "");
+  expect_smooth(busy->stop());
+}
+
 TEST_F(Standalone, ChangeMadeWhileTheAgentIsAwayKeepsOldConnections) {
   auto agent = started(file_text(backend(1) + "," + backend(2)));
   auto busy = load({.connections = 50});

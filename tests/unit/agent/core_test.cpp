@@ -247,11 +247,100 @@ TEST_F(CoreTest, AutomaticModeFallsBackWithACondition) {
   native.set_watcher(&watcher_);
   native.apply(small_state(1, 1));
   EXPECT_EQ(condition(native, "Ready").reason, "NativeModeNotSupported");
+  EXPECT_THAT(condition(native, "Ready").message, HasSubstr("generic mode, which is slower, must be asked for"));
   Core automatic = make({}, config::InterfaceMode::automatic);
   automatic.set_watcher(&watcher_);
   automatic.apply(small_state(1, 1));
   EXPECT_EQ(condition(automatic, "Ready").reason, "GenericMode");
   EXPECT_TRUE(automatic.facts().ready);
+}
+
+// Drivers without native mode: refuses it on these, and counts what was asked of the kernel.
+struct WithoutNativeMode {
+  std::set<std::string> interfaces;
+  int refused = 0;
+  std::optional<Error> operator()(const std::vector<dataplane::InterfaceRequest>& requests) {
+    for (const auto& request : requests) {
+      if (request.mode == dataplane::AttachMode::generic || !interfaces.contains(request.name)) continue;
+      ++refused;
+      return because("NativeModeNotSupported",
+                     fail(ErrorKind::not_supported, "attach to", request.name, "driver fake has no native mode"))
+          .value();
+    }
+    return std::nullopt;
+  }
+};
+
+TEST_F(CoreTest, InterfaceInGenericModeIsNotDetachedToAskForNativeModeAgain) {
+  WithoutNativeMode drivers{{"eth0"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  {
+    Core core = make({}, config::InterfaceMode::automatic);
+    core.set_watcher(&watcher_);
+    core.apply(small_state(1, 1));
+    ASSERT_EQ(drivers.refused, 1);
+    watcher_.view.links[2].mac = {2, 0, 0, 0, 0, 77};
+    core.on_network();
+    kernel_.without_egress = {"eth0"};
+    core.retry();
+    kernel_.verify_failures = {{"s/http", "ReadBackDiffers", "slot 3"}};
+    core.verify();
+    EXPECT_EQ(drivers.refused, 1) << "of another MAC, of a classifier put back, of maps taken over anew";
+    EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth0: driver fake has no native mode"));
+  }
+  Core core = make({}, config::InterfaceMode::automatic);
+  core.set_watcher(&watcher_);
+  ASSERT_TRUE(core.load());
+  core.restore();
+  EXPECT_EQ(drivers.refused, 1) << "of a restart";
+  EXPECT_EQ(kernel_.attached.at(0).mode, dataplane::AttachMode::generic);
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth0 was in generic mode before"));
+  drivers.interfaces.clear();
+  kernel_.attached.clear();
+  core.retry();
+  EXPECT_EQ(kernel_.attached.at(0).mode, dataplane::AttachMode::native) << "detached, it is asked anew";
+  EXPECT_EQ(condition(core, "Ready").reason, "Ready");
+}
+
+TEST_F(CoreTest, AutomaticModeIsTheSameForAllItIsLeftTo) {
+  WithoutNativeMode drivers{{"eth1"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  Core core = make({{"eth0"}, {"eth1"}}, config::InterfaceMode::automatic);
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(kernel_.attached.size(), 2U);
+  EXPECT_EQ(kernel_.attached[0].mode, dataplane::AttachMode::generic) << "what it redirects to eth1 would be lost";
+  EXPECT_EQ(kernel_.attached[1].mode, dataplane::AttachMode::generic);
+  EXPECT_EQ(condition(core, "Ready").reason, "GenericMode");
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("on eth0, eth1"));
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth1: driver fake has no native mode"));
+}
+
+TEST_F(CoreTest, InterfaceThatJoinsOnesInGenericModeTakesIt) {
+  WithoutNativeMode drivers{{"eth0"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  Core core = make({{"eth*"}}, config::InterfaceMode::automatic);
+  core.set_watcher(&watcher_);
+  watcher_.view.links.erase(3);
+  core.apply(small_state(1, 1));
+  watcher_.view.links[3] = {3, "eth1", "", {2, 0, 0, 0, 0, 3}, true, true};
+  core.on_network();
+  ASSERT_EQ(kernel_.attached.size(), 2U);
+  EXPECT_EQ(kernel_.attached[1].mode, dataplane::AttachMode::generic);
+  EXPECT_EQ(drivers.refused, 1);
+}
+
+TEST_F(CoreTest, ModeGivenByNameStaysAndItsMixtureIsTold) {
+  WithoutNativeMode drivers{{"eth1"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  Core core = make({{"eth0", config::InterfaceMode::native}, {"eth1"}}, config::InterfaceMode::automatic);
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(kernel_.attached.size(), 2U);
+  EXPECT_EQ(kernel_.attached[0].mode, dataplane::AttachMode::native);
+  EXPECT_EQ(kernel_.attached[1].mode, dataplane::AttachMode::generic);
+  EXPECT_THAT(condition(core, "Ready").message,
+              HasSubstr("what comes in on eth0, in native mode, and leaves by eth1 may be lost"));
 }
 
 TEST_F(CoreTest, MissingInterfaceIsToldAndTheOthersAreUsed) {

@@ -116,16 +116,54 @@ TEST_F(Interfaces, OwnModeBeforeTheGeneralOne) {
   EXPECT_EQ(chosen.requests[1].mode, dataplane::AttachMode::generic);
 }
 
+constexpr auto kNative = dataplane::AttachMode::native;
+constexpr auto kGeneric = dataplane::AttachMode::generic;
+
+std::vector<dataplane::AttachMode> modes(const ChosenInterfaces& chosen) {
+  std::vector<dataplane::AttachMode> out;
+  for (const auto& request : chosen.requests) out.push_back(request.mode);
+  return out;
+}
+
+Error refused_by(const std::string& interface) {
+  return because("NativeModeNotSupported", fail(ErrorKind::not_supported, "attach to", interface, "no")).value();
+}
+
 TEST_F(Interfaces, OnlyAutomaticOnesFallBackAndOnlyForWantOfNativeMode) {
   const auto chosen = choose_interfaces({{"eth0", InterfaceMode::automatic}, {"eth1"}}, InterfaceMode::native, view_);
-  const Error refused =
-      because("NativeModeNotSupported", fail(ErrorKind::not_supported, "attach to", "eth0", "no")).value();
-  const auto next = fall_back(chosen, refused);
+  const auto next = fall_back(chosen, refused_by("eth0"));
   ASSERT_TRUE(next);
-  EXPECT_EQ(next->requests[0].mode, dataplane::AttachMode::generic);
-  EXPECT_EQ(next->requests[1].mode, dataplane::AttachMode::native);
-  EXPECT_FALSE(fall_back(*next, refused)) << "tried already";
+  EXPECT_THAT(modes(*next), ElementsAre(kGeneric, kNative));
+  EXPECT_FALSE(fall_back(*next, refused_by("eth0"))) << "tried already";
+  EXPECT_FALSE(fall_back(chosen, refused_by("eth1"))) << "native by name: nothing that others do changes that";
   EXPECT_FALSE(fall_back(chosen, because("NotEthernet", fail(ErrorKind::not_supported, "", "eth0", "")).value()));
+}
+
+TEST_F(Interfaces, AllThatMayFallBackDoSoTogether) {
+  view_.links[5] = {5, "eth2", "", {}, true, true};
+  const auto chosen = choose_interfaces({{"eth0", InterfaceMode::native}, {"eth*"}}, InterfaceMode::automatic, view_);
+  const auto next = fall_back(chosen, refused_by("eth2"));
+  ASSERT_TRUE(next);
+  EXPECT_THAT(modes(*next), ElementsAre(kNative, kGeneric, kGeneric));
+  EXPECT_EQ(next->generic_because, "eth2: no");
+}
+
+TEST_F(Interfaces, BesideOneThatIsGenericByNameAutomaticIsGeneric) {
+  const auto chosen = choose_interfaces({{"eth0", InterfaceMode::generic}, {"eth1"}}, InterfaceMode::automatic, view_);
+  EXPECT_THAT(modes(chosen), ElementsAre(kGeneric, kGeneric));
+}
+
+TEST_F(Interfaces, WhatIsInGenericModeAndMayBeStaysSoAndTheOthersWithIt) {
+  const std::vector<dataplane::AttachedInterface> attached = {{"eth0", 2, kGeneric, ""}, {"eth9", 9, kNative, ""}};
+  const auto automatic = choose_interfaces({{"eth*"}}, InterfaceMode::automatic, view_);
+  const auto kept = stay_generic(automatic, attached);
+  EXPECT_THAT(modes(kept), ElementsAre(kGeneric, kGeneric));
+  EXPECT_FALSE(fall_back(kept, refused_by("eth0")));
+  EXPECT_THAT(modes(stay_generic(automatic, {{"eth0", 2, kNative, ""}, {"eth9", 9, kGeneric, ""}})),
+              ElementsAre(kNative, kNative))
+      << "one that is not chosen does not count";
+  const auto named = choose_interfaces({{"eth0", InterfaceMode::native}, {"eth1"}}, InterfaceMode::automatic, view_);
+  EXPECT_THAT(modes(stay_generic(named, attached)), ElementsAre(kNative, kNative)) << "as asked for by name";
 }
 
 }  // namespace

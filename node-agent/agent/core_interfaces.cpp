@@ -1,0 +1,93 @@
+// Which interfaces the core is attached to: the choice, and keeping it.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "node-agent/agent/core.h"
+#include "node-agent/dataplane/causes.h"
+
+namespace sluice::agent {
+
+ChosenInterfaces Core::choose() const {
+  return choose_interfaces(options_.interfaces, options_.mode, network_.view);
+}
+
+Status Core::change_interfaces(const std::vector<config::Interface>& interfaces) {
+  auto previous = std::exchange(options_.interfaces, interfaces);
+  const ChosenInterfaces chosen = choose();
+  Status outcome;
+  if (!chosen.missing.empty()) {
+    outcome = fail(ErrorKind::not_found, "use interfaces", "", chosen.missing.front());
+  } else if (dataplane_ && programmed_ && described(chosen) != attached_as_) {
+    outcome = attach(chosen);
+    troubles_.attach.reset();  // the caller is told; what was attached before still is
+  }
+  if (!outcome) options_.interfaces = std::move(previous);
+  return outcome;
+}
+
+std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& chosen) const {
+  std::map<std::string, AttachedAs> out;
+  for (const auto& request : chosen.requests) {
+    for (const auto& [index, link] : network_.view.links) {
+      if (link.name == request.name) out.emplace(link.name, AttachedAs{request.mode, index, link.mac});
+    }
+  }
+  return out;
+}
+
+// False: somebody has taken a link off, or its device is gone.
+bool Core::still_attached(const ChosenInterfaces& chosen) const {
+  const auto attached = dataplane_->attached();
+  return std::ranges::all_of(chosen.requests, [&](const dataplane::InterfaceRequest& request) {
+    return std::ranges::find(attached, request.name, &dataplane::AttachedInterface::name) != attached.end();
+  });
+}
+
+void Core::attach_if_changed() {
+  const ChosenInterfaces chosen = choose();
+  troubles_.missing = chosen.missing;
+  // With none left there is nothing to attach to: what is attached stays until its device goes.
+  if (chosen.requests.empty() || (described(chosen) == attached_as_ && still_attached(chosen))) return;
+  attach_or_say(chosen);
+}
+
+bool Core::attach_or_say(const ChosenInterfaces& chosen) {
+  const auto before = troubles_.attach;
+  const Status attached = attach(chosen);
+  if (!attached && troubles_.attach != before) spdlog::error("{}", attached.error().message());
+  return attached.has_value();
+}
+
+Status Core::attach(const ChosenInterfaces& chosen) {
+  ChosenInterfaces asked = stay_generic(chosen, dataplane_->attached());
+  // Where it is known which driver had refused, that says more.
+  if (!asked.generic_because.empty() && !troubles_.generic_because.empty()) {
+    asked.generic_because = troubles_.generic_because;
+  }
+  auto attached = dataplane_->attach(asked.requests);
+  if (!attached) {
+    if (auto generic = fall_back(asked, attached.error())) {
+      asked = std::move(*generic);
+      attached = dataplane_->attach(asked.requests);
+    }
+  }
+  if (!attached) {
+    troubles_.attach = attached.error();
+    if (attached.error().cause == dataplane::cause::kNativeModeNotSupported) {
+      troubles_.attach->reason += "; generic mode, which is slower, must be asked for: mode Generic or Auto";
+    }
+    return tl::unexpected(*troubles_.attach);
+  }
+  troubles_.attach.reset();
+  troubles_.generic_because = std::move(asked.generic_because);
+  attached_as_ = described(chosen);
+  for (const auto& interface : *attached) {
+    spdlog::info("attached to {} ({} mode, driver {})", interface.name,
+                 interface.mode == dataplane::AttachMode::native ? "native" : "generic", interface.driver);
+  }
+  return {};
+}
+
+}  // namespace sluice::agent
