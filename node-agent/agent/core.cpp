@@ -212,6 +212,7 @@ void Core::on_network() {
 
 void Core::announce() {
   if (!memory_.state || !dataplane_ || !programmed_) return;
+  const bool put_back = put_back_links();
   const auto attached = dataplane_->attached();
   auto ownership = announce::ownership(*memory_.state, options_.node, attached, network_.view.addresses);
   if (!confirmed_) ownership = announce::withhold(std::move(ownership), answered_);
@@ -220,7 +221,7 @@ void Core::announce() {
   std::set<net::IpAddress> silent;
   for (const auto& one : announce::taken(outcome.answered, ownership.owned)) silent.insert(one.address);
   std::erase_if(ownership.announcing, [&](const net::IpAddress& address) { return silent.contains(address); });
-  const bool changed = ownership.announcing != facts_.announcing || outcome.trouble != troubles_.announce;
+  const bool changed = put_back || ownership.announcing != facts_.announcing || outcome.trouble != troubles_.announce;
   troubles_.announce = std::move(outcome.trouble);
   const auto now = announce::Heralds::Clock::now();
   heralds_.add(announce::taken(owned_, outcome.answered), now);
@@ -335,6 +336,7 @@ void Core::set_config_error(std::string error) {
 }
 
 void Core::refresh_facts() {
+  put_back_links();
   const auto failures_before = facts_.failures;
   facts_.has_state = memory_.state.has_value();
   facts_.interfaces = dataplane_ ? dataplane_->attached() : std::vector<dataplane::AttachedInterface>{};

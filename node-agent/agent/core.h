@@ -104,6 +104,7 @@ class Core {
   void program();
   void attach_if_changed();
   [[nodiscard]] bool still_attached(const ChosenInterfaces& chosen) const;
+  bool put_back_links();  // whether it tried
   bool attach_or_say(const ChosenInterfaces& chosen);
   Status attach(const ChosenInterfaces& chosen);
   bool open();

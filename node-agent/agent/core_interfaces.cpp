@@ -53,6 +53,22 @@ void Core::attach_if_changed() {
   attach_or_say(chosen);
 }
 
+// Before anything is judged by its absence: an address would move for what is back in a moment, and would not come back
+// to this node. Tries once: what refuses is retry()'s to try again.
+bool Core::put_back_links() {
+  if (!dataplane_ || !programmed_ || troubles_.attach) return false;
+  const ChosenInterfaces chosen = choose();
+  if (chosen.requests.empty() || still_attached(chosen)) return false;
+  if (const Status attached = attach(chosen); attached) {
+    spdlog::warn("somebody had taken the programs off: they are attached again");
+  } else if (attached.error().cause == dataplane::cause::kInterfaceNotFound) {
+    troubles_.attach.reset();  // the link went with its device: on_network() chooses anew
+  } else {
+    spdlog::error("{}", attached.error().message());
+  }
+  return true;
+}
+
 bool Core::attach_or_say(const ChosenInterfaces& chosen) {
   const auto before = troubles_.attach;
   const Status attached = attach(chosen);

@@ -223,7 +223,7 @@ TEST_F(Standalone, ProgramsThatSomebodyTakesOffArePutBack) {
   const auto agent = started(file_text(backend(1)));
   ASSERT_EQ(ask(5).at("b1"), 5);
   ASSERT_EQ(lab_.in("lb", "sh -c 'bpftool link detach pinned " + lab_.bpffs() + "/v*/links/xdp-eth0'").exit_code, 0);
-  ASSERT_TRUE(agent->wait_log("somebody has taken the programs off: attaching again"));
+  ASSERT_TRUE(agent->wait_log("somebody had taken the programs off: they are attached again"));
   EXPECT_TRUE(agent->wait_ready(200, "forwarding"));
   EXPECT_EQ(ask(5).at("b1"), 5);
 }

@@ -10,6 +10,7 @@
 namespace sluice::agent {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -487,6 +488,65 @@ TEST_F(CoreTest, LinkThatSomebodyTakesOffIsToldAndPutBack) {
   kernel_.refuse_attach = nullptr;
   core.retry();
   EXPECT_TRUE(core.facts().ready);
+  EXPECT_EQ(kernel_.attached.size(), 1U);
+}
+
+TEST_F(CoreTest, LinkThatSomebodyTakesOffIsPutBackBeforeAnythingIsJudgedByIt) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  std::vector<std::string> told;
+  core.set_listener([&told](const health::Facts& facts) {
+    told.push_back(facts.conditions.at(0).reason + (facts.announcing.empty() ? " silent" : " announcing"));
+  });
+  const std::vector<std::function<void()>> rounds = {[&core] { core.announce(); }, [&core] { core.sweep(); },
+                                                     [&core] { core.verify(); }, [&core] { core.retry(); },
+                                                     [&core] { core.set_config_error("x"); }};
+  for (const auto& round : rounds) {
+    kernel_.attached.clear();
+    round();
+    EXPECT_EQ(kernel_.attached.size(), 1U) << "round " << &round - rounds.data();
+  }
+  EXPECT_THAT(told, Each("Ready announcing"));
+  EXPECT_FALSE(told.empty());
+}
+
+TEST_F(CoreTest, LinkThatCannotBePutBackIsToldOnceAndTriedByRetryAlone) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  kernel_.attached.clear();
+  kernel_.refuse_attach = [](const auto&) { return fail_errno(ENOMEM, "attach to", "eth0").value(); };
+  kernel_.calls.clear();
+  for (int second = 0; second < 5; ++second) core.announce();
+  core.sweep();
+  EXPECT_THAT(kernel_.calls, ElementsAre("attach"));
+  EXPECT_EQ(condition(core, "Ready").reason, "AttachFailed");
+  EXPECT_THAT(core.facts().announcing, IsEmpty());
+  core.retry();
+  EXPECT_EQ(kernel_.calls.size(), 2U);
+  kernel_.refuse_attach = nullptr;
+  core.retry();
+  EXPECT_TRUE(core.facts().ready);
+  EXPECT_THAT(core.facts().announcing, ElementsAre(ip("192.0.2.10")));
+}
+
+TEST_F(CoreTest, DeviceThatHasJustGoneIsNoRefusal) {
+  Core core = make({{"eth*"}});
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(kernel_.attached.size(), 2U);
+  // The kernel has dropped it with its link; the watcher's news of that are on their way.
+  kernel_.attached.pop_back();
+  kernel_.refuse_attach = [](const std::vector<dataplane::InterfaceRequest>& requests) -> std::optional<Error> {
+    if (requests.size() == 1) return std::nullopt;
+    return because("InterfaceNotFound", fail(ErrorKind::not_found, "attach to", "eth1", "no such interface")).value();
+  };
+  core.announce();
+  EXPECT_TRUE(condition(core, "Ready").status);
+  watcher_.view.links.erase(3);
+  core.on_network();
+  EXPECT_TRUE(condition(core, "Ready").status);
   EXPECT_EQ(kernel_.attached.size(), 1U);
 }
 
