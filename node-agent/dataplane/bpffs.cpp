@@ -12,6 +12,7 @@
 #include <charconv>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "bpf/sluice.h"
 #include "node-agent/dataplane/causes.h"
@@ -24,7 +25,7 @@ constexpr const char* kLinkPrefix = "xdp-";
 
 Status make_directory(const std::string& path) {
   if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-    return fail_errno(errno, "make directory", path);
+    return fail_on_bpffs(errno, "make directory", path);
   }
   return {};
 }
@@ -57,7 +58,7 @@ Status mount_bpffs(const std::string& directory) {
   const std::string place = below_system ? kSystemBpffs : directory;
   if (!below_system) {
     if (Status made = make_directories(place); !made) {
-      return made;
+      return because(cause::kNoBpffs, tl::unexpected(made.error()));
     }
   }
   if (mount("bpf", place.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
@@ -69,6 +70,11 @@ Status mount_bpffs(const std::string& directory) {
 }
 
 }  // namespace
+
+tl::unexpected<Error> fail_on_bpffs(int error_number, std::string operation, std::string object) {
+  auto failed = fail_errno(error_number, std::move(operation), std::move(object));
+  return failed.value().kind == ErrorKind::denied ? because(cause::kBpfRefused, failed) : failed;
+}
 
 bool on_bpffs(const std::string& directory) {
   struct statfs info {};
@@ -117,14 +123,14 @@ Status remove_tree(const std::string& path) {
   std::error_code error;
   std::filesystem::remove_all(path, error);
   if (error && error != std::errc::no_such_file_or_directory) {
-    return fail_errno(error.value(), "remove", path);
+    return fail_on_bpffs(error.value(), "remove", path);
   }
   return {};
 }
 
 Status unpin(const std::string& path) {
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return fail_errno(errno, "unpin", path);
+    return fail_on_bpffs(errno, "unpin", path);
   }
   return {};
 }
@@ -136,12 +142,12 @@ Status pin(int fd, const std::string& path) {
     return gone;
   }
   if (bpf_obj_pin(fd, fresh.c_str()) != 0) {
-    return fail_errno(errno, "pin", path);
+    return fail_on_bpffs(errno, "pin", path);
   }
   if (rename(fresh.c_str(), path.c_str()) != 0) {
     const int error = errno;
     unlink(fresh.c_str());
-    return fail_errno(error, "pin", path);
+    return fail_on_bpffs(error, "pin", path);
   }
   return {};
 }

@@ -14,6 +14,10 @@ namespace sluice::agent::dataplane {
 // "<directory>/v<SLUICE_LAYOUT_VERSION>"
 std::string layout_directory(const std::string& directory);
 
+// As fail_errno. Root needs no capability to write to its own bpffs: where it may not, a security module forbids it
+// (cause BpfRefused).
+tl::unexpected<Error> fail_on_bpffs(int error_number, std::string operation, std::string object);
+
 // Whether the directory, or the nearest one above it that is there, lies on a bpffs.
 bool on_bpffs(const std::string& directory);
 

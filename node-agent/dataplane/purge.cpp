@@ -38,11 +38,11 @@ Status clear_egress() {
 Result<Fd> lock_directory(const std::string& directory) {
   Fd lock(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock) {
-    return fail_errno(errno, "open", directory);
+    return fail_on_bpffs(errno, "open", directory);
   }
   if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
     return errno == EWOULDBLOCK ? fail(ErrorKind::conflict, "use", directory, "another process has it open")
-                                : fail_errno(errno, "lock", directory);
+                                : fail_on_bpffs(errno, "lock", directory);
   }
   return lock;
 }
@@ -65,7 +65,7 @@ Status purge_all(const std::string& directory) {
   }
   // Left alone where it holds something of others, or is a mount's root.
   if (rmdir(directory.c_str()) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EBUSY) {
-    return fail_errno(errno, "remove", directory);
+    return fail_on_bpffs(errno, "remove", directory);
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/probe.h"
 #include "tests/dataplane/sandbox.h"
 
@@ -189,6 +191,33 @@ TEST_F(Rights, ADirectoryOffBpffsWhereNoneCanBeMountedIsSaid) {
             }),
             0);
   EXPECT_FALSE(std::filesystem::exists(options.directory));
+}
+
+// As an AppArmor profile does it that forbids writing below /sys/fs: every capability that is asked for is there.
+TEST_F(Rights, ABpffsThatCannotBeWrittenToIsSaid) {
+  const auto options = this->options();
+  const auto refused = [&options](const char* what) {
+    return exit_code_of([&options, what] {
+      keep_capabilities(kEnough);
+      const auto dataplane = KernelDataplane::open(options);
+      if (!dataplane && dataplane.error().cause == "BpfRefused" &&
+          dataplane.error().message().find(what) != std::string::npos) {
+        return 0;
+      }
+      std::cerr << (dataplane ? "opened" : dataplane.error().message()) << "\n";
+      return 1;
+    });
+  };
+  const auto somebodys = [](const std::string& directory) {
+    EXPECT_TRUE(std::filesystem::create_directories(directory));
+    EXPECT_EQ(chown(directory.c_str(), 65534, 65534), 0);
+    EXPECT_EQ(chmod(directory.c_str(), 0755), 0);
+  };
+  somebodys(directory_);
+  EXPECT_EQ(refused("make directory"), 0);
+  EXPECT_TRUE(std::filesystem::create_directories(layout_directory(directory_) + "/links"));
+  somebodys(layout_directory(directory_) + "/maps");
+  EXPECT_EQ(refused("pin"), 0);
 }
 
 TEST_F(Rights, OptionsThatCannotBeAreRefused) {
