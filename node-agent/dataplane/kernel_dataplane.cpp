@@ -77,6 +77,8 @@ struct KernelDataplane::Open {
         counters(options.sizes.tables, maps.fresh_tables()),
         attachments(options.directory) {}
 
+  static Result<std::unique_ptr<Open>> take_over(const Options& options);
+
   using MakePlan = std::function<program::Plan(const program::Ways&)>;
   void decode();
   [[nodiscard]] program::Ways ways(const NextHops& next_hops) const;
@@ -97,6 +99,28 @@ struct KernelDataplane::Open {
   bool decode_again = false;                    // the maps are not what was taken for granted
   std::optional<std::set<OwnedAddress>> owned;  // what the map holds; nullopt: not known yet
 };
+
+Result<std::unique_ptr<KernelDataplane::Open>> KernelDataplane::Open::take_over(const Options& options) {
+  if (Status prepared = prepare_directory(options.directory); !prepared) {
+    return tl::unexpected(prepared.error());
+  }
+  auto lock = lock_directory(options.directory);
+  if (!lock) {
+    return tl::unexpected(lock.error());
+  }
+  auto maps = Maps::open(options.directory, options.sizes);
+  if (!maps) {
+    return tl::unexpected(maps.error());
+  }
+  auto open = std::make_unique<Open>(options, std::move(*lock), std::move(*maps));
+  if (!open->maps.fresh_tables()) {
+    open->decode();
+  }
+  if (Status found = open->attachments.find(); !found) {
+    return tl::unexpected(found.error());
+  }
+  return open;
+}
 
 void KernelDataplane::Open::decode() {
   if (Status waited = wait_for_grace_period(); !waited) {
@@ -270,25 +294,19 @@ Result<std::unique_ptr<Dataplane>> KernelDataplane::open(const Options& options)
       return tl::unexpected(status.error());
     }
   }
-  if (Status prepared = prepare_directory(options.directory); !prepared) {
-    return tl::unexpected(prepared.error());
+  const bool nothing_there = layout_directories(options.directory).empty();
+  auto opened = Open::take_over(options);
+  if (!opened) {
+    // Its lock is let go by now: another process may have the directory, or have attached by way of it.
+    const auto lock = lock_directory(options.directory);
+    if (nothing_there && lock && entries(layout_directory(options.directory) + "/links").empty()) {
+      if (Status removed = remove_layouts(options.directory); !removed) {
+        spdlog::warn("{}", removed.error().message());
+      }
+    }
+    return tl::unexpected(opened.error());
   }
-  auto lock = lock_directory(options.directory);
-  if (!lock) {
-    return tl::unexpected(lock.error());
-  }
-  auto maps = Maps::open(options.directory, options.sizes);
-  if (!maps) {
-    return tl::unexpected(maps.error());
-  }
-  auto open = std::make_unique<Open>(options, std::move(*lock), std::move(*maps));
-  if (!open->maps.fresh_tables()) {
-    open->decode();
-  }
-  if (Status found = open->attachments.find(); !found) {
-    return tl::unexpected(found.error());
-  }
-  return std::unique_ptr<Dataplane>(new KernelDataplane(std::move(open)));
+  return std::unique_ptr<Dataplane>(new KernelDataplane(std::move(*opened)));
 }
 
 ProgramOutcome KernelDataplane::program(const state::DesiredState& desired, const std::string& node,

@@ -20,9 +20,9 @@ struct Options {
 // everything attached and forwarding.
 class KernelDataplane final : public Dataplane {
  public:
-  // Takes over what an earlier process has left in the directory. Errors: not_supported (the kernel is too old), denied
-  // (a capability is missing, bpf is refused), unavailable (no bpffs), conflict (another process has it open), invalid
-  // (options), exhausted (memory).
+  // Takes over what an earlier process has left in the directory; where it fails and nothing was left, it leaves
+  // nothing either. Errors: not_supported (the kernel is too old), denied (a capability is missing, bpf is refused),
+  // unavailable (no bpffs), conflict (another process has it open), invalid (options), exhausted (memory).
   static Result<std::unique_ptr<Dataplane>> open(const Options& options);
   // As Dataplane::purge, without opening: also where what is there cannot be taken over. Fails (conflict) where a
   // process has it open.

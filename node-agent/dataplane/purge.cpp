@@ -58,6 +58,10 @@ Status purge_all(const std::string& directory) {
   if (Status cleared = clear_egress(); !cleared) {
     return cleared;
   }
+  return remove_layouts(directory);
+}
+
+Status remove_layouts(const std::string& directory) {
   for (const auto& layout : layout_directories(directory)) {
     if (Status removed = remove_tree(layout); !removed) {
       return removed;

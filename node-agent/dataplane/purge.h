@@ -15,4 +15,8 @@ Result<Fd> lock_directory(const std::string& directory);
 // directory.
 Status purge_all(const std::string& directory);
 
+// Removes the directory with everything pinned in it; what is attached by a link in it goes too. The directory itself
+// stays where it holds something else.
+Status remove_layouts(const std::string& directory);
+
 }  // namespace sluice::agent::dataplane

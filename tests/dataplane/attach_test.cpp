@@ -407,5 +407,34 @@ TEST_F(Purge, TakesOffAClassifierWhoseLinkIsGone) {
   expect_nothing_on("near");
 }
 
+class FailedOpening : public SandboxTest {
+ protected:
+  // More than any machine has.
+  [[nodiscard]] Options too_large() const {
+    Options options = this->options();
+    options.sizes.flows = UINT32_MAX;
+    return options;
+  }
+};
+
+TEST_F(FailedOpening, LeavesNothingBehindWhereNothingWas) {
+  ASSERT_FALSE(KernelDataplane::open(too_large()));
+  EXPECT_FALSE(std::filesystem::exists(directory_));
+}
+
+TEST_F(FailedOpening, LeavesEverythingThatWasThereBefore) {
+  const auto state = some_state(1);
+  {
+    const auto dataplane = open();
+    dataplane->program(state, "node0", ways_by(state, "near"));
+    ASSERT_TRUE(dataplane->attach({{"near", AttachMode::native}}));
+  }
+  const auto link = link_id("near");
+  ASSERT_FALSE(KernelDataplane::open(too_large()));
+  EXPECT_EQ(link_id("near"), link);
+  const auto dataplane = open();
+  EXPECT_EQ(dataplane->program(state, "node0", ways_by(state, "near")).writes, 0U) << "the maps are the same";
+}
+
 }  // namespace
 }  // namespace sluice::agent::dataplane::testing

@@ -14,9 +14,10 @@ class Refusals : public Standalone {
  protected:
   Refusals() : Standalone(1) {}
   // Standalone mode ends with what it lacks: the exit code and the log.
-  CommandOutcome refused(const std::vector<std::string>& under) {
+  CommandOutcome refused(const std::vector<std::string>& under, std::vector<std::string> flags = {}) {
     write(file_text(backend(1)));
-    AgentProcess agent(lab_, {"--config", file_}, under);
+    flags.insert(flags.begin(), {"--config", file_});
+    AgentProcess agent(lab_, flags, under);
     CommandOutcome outcome;
     outcome.exit_code = agent.wait_exit();
     outcome.output = agent.log();
@@ -69,6 +70,13 @@ TEST_F(Refusals, MissingBpffsIsNamedAndNothingIsChanged) {
   const auto outcome = refused(kWithoutBpffs);
   EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
   EXPECT_THAT(outcome.output, HasSubstr(no_bpffs(lab_)));
+  expect_untouched();
+}
+
+TEST_F(Refusals, MapsThatCannotBeMadeLeaveNothingBehind) {
+  const auto outcome = refused({}, {"--max-flows", "4294967295"});
+  EXPECT_EQ(outcome.exit_code, 1) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("make maps"));
   expect_untouched();
 }
 
