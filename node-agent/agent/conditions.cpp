@@ -115,13 +115,12 @@ FailureChanges failure_changes(const std::vector<dataplane::ServiceFailure>& bef
                                const std::vector<dataplane::ServiceFailure>& now) {
   FailureChanges changes;
   std::ranges::set_difference(now, before, std::back_inserter(changes.come), {}, text_of, text_of);
-  std::vector<dataplane::ServiceFailure> gone;
-  const auto service = &dataplane::ServiceFailure::service;
-  std::ranges::set_difference(before, now, std::back_inserter(gone), {}, service, service);
-  for (auto& failure : gone) {
-    if (changes.gone.empty() || changes.gone.back() != failure.service) {
-      changes.gone.push_back(std::move(failure.service));
-    }
+  auto still = now.begin();
+  for (const auto& failure : before) {
+    still = std::find_if(still, now.end(), [&](const auto& other) { return other.service >= failure.service; });
+    const bool fails_still = still != now.end() && still->service == failure.service;
+    const bool told = !changes.gone.empty() && changes.gone.back() == failure.service;
+    if (!fails_still && !told) changes.gone.push_back(failure.service);
   }
   return changes;
 }
