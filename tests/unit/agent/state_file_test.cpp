@@ -46,9 +46,8 @@ TEST(StateFile, NoFileIsAnEmptyMemory) {
 TEST(StateFile, HasNoLimitThatAPushedStateMayPass) {
   const TemporaryDirectory directory;
   const StateFile file(directory.file("state.json"));
-  // A push may have 256 MiB.
-  std::ofstream(file.path()) << R"({"version":1,"epochs":{"cluster-1":7})" << std::string(size_t{257} << 20, ' ')
-                             << "}";
+  // A push may have 256 MiB; a configuration file 64.
+  std::ofstream(file.path()) << R"({"version":1,"epochs":{"cluster-1":7})" << std::string(size_t{65} << 20, ' ') << "}";
   const auto loaded = file.load();
   ASSERT_TRUE(loaded) << loaded.error().message();
   EXPECT_EQ(loaded->epochs.at("cluster-1"), 7U);
