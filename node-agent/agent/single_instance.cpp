@@ -37,9 +37,7 @@ struct Release {
   void operator()(nl_sock* socket) const { nl_socket_free(socket); }
 };
 
-struct Holders {
-  bool ours = false;  // root's, or this user's
-};
+enum class Holder : uint8_t { nobody, stranger, agent };
 
 int look_at_socket(nl_msg* message, void* argument) {
   const nlmsghdr* header = nlmsg_hdr(message);
@@ -54,23 +52,23 @@ int look_at_socket(nl_msg* message, void* argument) {
   }
   const nlattr* user = attributes[UNIX_DIAG_UID];
   const uint32_t uid = user == nullptr ? 0 : nla_get_u32(user);
-  if (uid == 0 || uid == geteuid()) static_cast<Holders*>(argument)->ours = true;
+  *static_cast<Holder*>(argument) = uid == 0 || uid == geteuid() ? Holder::agent : Holder::stranger;
   return NL_OK;
 }
 
-// Whether an agent may have the name. Where the kernel does not say who has it, one may.
-bool an_agent_has_the_name() {
+// Who has the name: an agent is root, or this user. Where the kernel does not say, one may have it.
+Holder holder_of_name() {
   const std::unique_ptr<nl_sock, Release> socket(nl_socket_alloc());
-  if (socket == nullptr || nl_connect(socket.get(), NETLINK_SOCK_DIAG) < 0) return true;
-  Holders holders;
-  nl_socket_modify_cb(socket.get(), NL_CB_VALID, NL_CB_CUSTOM, look_at_socket, &holders);
+  if (socket == nullptr || nl_connect(socket.get(), NETLINK_SOCK_DIAG) < 0) return Holder::agent;
+  Holder holder = Holder::nobody;
+  nl_socket_modify_cb(socket.get(), NL_CB_VALID, NL_CB_CUSTOM, look_at_socket, &holder);
   unix_diag_req request{};
   request.sdiag_family = AF_UNIX;
   request.udiag_states = ~0U;
   request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_UID;
   int code = nl_send_simple(socket.get(), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, sizeof request);
   if (code >= 0) code = nl_recvmsgs_default(socket.get());
-  return code < 0 || holders.ours;
+  return code < 0 ? Holder::agent : holder;
 }
 
 Result<Fd> take_name() {
@@ -120,23 +118,24 @@ Result<SingleInstance> SingleInstance::acquire(const std::string& state_file, st
   const auto until = std::chrono::steady_clock::now() + patience;
   for (;;) {
     auto lock = take_lock(path);
-    auto name = take_name();
     const bool locked_out = !lock && lock.error().kind == ErrorKind::exists;
-    const bool name_is_taken = !name && name.error().kind == ErrorKind::exists;
-    if (!locked_out && name_is_taken && !an_agent_has_the_name()) {
-      if (!lock && lock.error().kind != ErrorKind::not_found) return tl::unexpected(lock.error());
-      spdlog::warn("somebody who is not root holds the socket name @sluice-agent: only the lock {} tells agents apart",
-                   path);
-      return SingleInstance(Fd(), lock ? std::move(*lock) : Fd(), path);
-    }
-    if (!locked_out && !name_is_taken) {
+    // Who is locked out leaves the name to the one who has the lock: two that have one each would both have to let go.
+    auto name = locked_out ? Result<Fd>(tl::unexpected(lock.error())) : take_name();
+    if (!locked_out && !name && name.error().kind == ErrorKind::exists) {
+      // Where nobody has it any more, the next try gets it.
+      if (holder_of_name() == Holder::stranger) {
+        if (!lock && lock.error().kind != ErrorKind::not_found) return tl::unexpected(lock.error());
+        spdlog::warn(
+            "somebody who is not root holds the socket name @sluice-agent: only the lock {} tells agents apart", path);
+        return SingleInstance(Fd(), lock ? std::move(*lock) : Fd(), path);
+      }
+    } else if (!locked_out) {
       if (!name) return tl::unexpected(name.error());
       if (!lock && lock.error().kind != ErrorKind::not_found) spdlog::warn("{}", lock.error().message());
       return SingleInstance(std::move(*name), lock ? std::move(*lock) : Fd(), path);
     }
     if (std::chrono::steady_clock::now() >= until) return tl::unexpected(another_runs());
     lock = Fd();
-    name = Fd();
     std::this_thread::sleep_for(kPause);
   }
 }
