@@ -40,6 +40,7 @@ std::vector<std::string> rank(const net::IpAddress& address, const std::vector<H
     if (best.size() > count) best.pop_back();
   }
   std::vector<std::string> out;
+  out.reserve(best.size());
   for (const Hashed& entry : best) out.push_back(*entry.second);
   return out;
 }

@@ -26,7 +26,7 @@ bool LabelSelector::matches(const Labels& labels) const {
 std::string LabelSelector::to_string() const {
   std::string out;
   const auto add = [&](const std::string& term) { out.append(out.empty() ? "" : ",").append(term); };
-  for (const auto& [key, value] : match_labels) add(key + "=" + value);
+  for (const auto& [key, value] : match_labels) add(std::string(key).append("=").append(value));
   for (const LabelRequirement& requirement : match_expressions) {
     std::string values;
     for (const std::string& value : requirement.values) values.append(values.empty() ? "" : ",").append(value);
