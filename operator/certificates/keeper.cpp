@@ -64,7 +64,7 @@ void put(json& secret, const char* key, const std::string& bytes) {
 
 class ReflectedKeeper final : public Keeper, kube::ReflectorHandler {
  public:
-  ReflectedKeeper(std::shared_ptr<kube::Transport> transport, SecretNames names, std::function<void()> changed)
+  ReflectedKeeper(const std::shared_ptr<kube::Transport>& transport, SecretNames names, std::function<void()> changed)
       : names_(std::move(names)), changed_(std::move(changed)), api_(transport) {
     const std::array wanted{names_.ca, names_.operator_leaf, names_.agent_leaf};
     for (size_t i = 0; i < wanted.size(); ++i) {
@@ -182,9 +182,9 @@ json with_contents(json secret, const LeafSecret& contents) {
   return secret;
 }
 
-std::unique_ptr<Keeper> Keeper::start(std::shared_ptr<kube::Transport> transport, const SecretNames& names,
+std::unique_ptr<Keeper> Keeper::start(const std::shared_ptr<kube::Transport>& transport, const SecretNames& names,
                                       std::function<void()> changed) {
-  return std::make_unique<ReflectedKeeper>(std::move(transport), names, std::move(changed));
+  return std::make_unique<ReflectedKeeper>(transport, names, std::move(changed));
 }
 
 }  // namespace sluice::certificates

@@ -30,7 +30,7 @@ class Keeper {
  public:
   // Follows the Secrets; `changed` is called from other threads when one of them has changed. The operator's role need
   // not allow more than get, list, watch and update of these three by name.
-  static std::unique_ptr<Keeper> start(std::shared_ptr<kube::Transport> transport, const SecretNames& names,
+  static std::unique_ptr<Keeper> start(const std::shared_ptr<kube::Transport>& transport, const SecretNames& names,
                                        std::function<void()> changed);
   virtual ~Keeper() = default;
 
