@@ -15,7 +15,8 @@ std::string kind_of(const kube::Object& object) {
 
 }  // namespace
 
-Watches::Watches(std::shared_ptr<kube::Transport> transport, EndpointsSource endpoints, std::function<void()> changed)
+Watches::Watches(const std::shared_ptr<kube::Transport>& transport, EndpointsSource endpoints,
+                 std::function<void()> changed)
     : changed_(std::move(changed)) {
   const auto& endpoints_kind = endpoints == EndpointsSource::endpoints ? kube::kEndpoints : kube::kEndpointSlices;
   for (const auto& resource :

@@ -19,7 +19,7 @@ namespace sluice::controller {
 class Watches final : kube::ReflectorHandler {
  public:
   // Starts at once; `changed` is called from other threads.
-  Watches(std::shared_ptr<kube::Transport> transport, EndpointsSource endpoints, std::function<void()> changed);
+  Watches(const std::shared_ptr<kube::Transport>& transport, EndpointsSource endpoints, std::function<void()> changed);
   ~Watches() override;
   Watches(const Watches&) = delete;
   Watches& operator=(const Watches&) = delete;
