@@ -19,6 +19,7 @@
 #include "operator/controller/object_writes.h"
 #include "operator/controller/succession.h"
 #include "operator/kube/api.h"
+#include "operator/kube/lease.h"
 #include "operator/kube/lease_rules.h"
 #include "operator/kube/time_text.h"
 #include "operator/planner/acceptance.h"
@@ -69,8 +70,7 @@ class Cleanup {
     if (auto held = hold_lease(0); !held) {
       return held;  // while somebody leads, everything else would be undone
     }
-    spdlog::info("holding Lease {}/{} for {} s: no replica takes the lead", options_.ns, options_.lease_name,
-                 kHold.count());
+    spdlog::info("no replica takes the lead for {} s, by Lease {}/{}", kHold.count(), options_.ns, options_.lease_name);
     purge_nodes();  // the epoch fences this off from whoever led until now; writes to the API server have no such fence
     if (const auto rest = leader_writes_until_ - Clock::now(); rest > Clock::duration::zero()) {
       spdlog::info("waiting {} s, until the former leader must have noticed", std::chrono::ceil<seconds>(rest).count());
@@ -93,14 +93,14 @@ class Cleanup {
   // Writes ourselves into the Lease; with an epoch where it is not 0.
   Status hold_lease(state::Epoch epoch) {
     return persist([&]() -> Status {
-      const kube::ObjectKey key{options_.ns, options_.lease_name};
-      const auto lease = api_.get(kube::kLeases, key);
-      if (!lease && lease.error().kind == ErrorKind::not_found) {
-        return fail(ErrorKind::not_found, "take Lease", options_.ns + "/" + options_.lease_name,
-                    "it is not there; `helm upgrade` creates it again, then repeat this");
-      }
+      const auto lease = lease_or_another();
       if (!lease) {
         return tl::unexpected(lease.error());
+      }
+      if (*lease == nullptr) {
+        lease_epoch_ = std::max(lease_epoch_, epoch);
+        held_at_ = Clock::now();
+        return {};
       }
       auto record = kube::read_lease(**lease);
       const auto stamp = kube::rfc3339_micro(std::chrono::system_clock::now());
@@ -119,6 +119,28 @@ class Cleanup {
       held_at_ = Clock::now();
       return drop_value(api_.update(kube::kLeases, kube::write_lease(**lease, record)));
     });
+  }
+
+  // One that somebody has deleted is made anew. Null where that is refused: the operator has no more rights than this,
+  // so that nobody can lead.
+  Result<kube::Object> lease_or_another() {
+    const kube::ObjectKey key{options_.ns, options_.lease_name};
+    auto lease = api_.get(kube::kLeases, key);
+    if (lease || lease.error().kind != ErrorKind::not_found) {
+      return lease;
+    }
+    if (!std::exchange(lease_gone_, true)) {
+      leader_writes_until_ = Clock::now() + kube::LeaseOptions{}.lease_duration;
+      spdlog::warn("Lease {}/{} is not there: whoever led by it must notice first", key.ns, key.name);
+    }
+    auto made = api_.create(kube::kLeases, key.ns,
+                            {{"apiVersion", kube::kLeases.api_version()},
+                             {"kind", kube::kLeases.kind},
+                             {"metadata", {{"name", key.name}, {"namespace", key.ns}}}});
+    if (!made && made.error().kind == ErrorKind::denied) {
+      return kube::Object{};
+    }
+    return made;
   }
 
   // The object of a node that could not be purged stays: when this is repeated, it tells that there is something to
@@ -365,6 +387,7 @@ class Cleanup {
   resources::ClusterState cluster_;  // nodes and claims
   std::string cluster_id_;
   state::Epoch lease_epoch_ = 0;
+  bool lease_gone_ = false;
   Clock::time_point leader_writes_until_;  // the one that we took the Lease from may not have noticed before
   std::atomic<int> failures_ = 0;
   std::mutex lease_mutex_;

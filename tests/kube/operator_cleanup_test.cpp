@@ -2,7 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
+#include "operator/controller/cleanup.h"
 #include "tests/kube/operator_lab.h"
+#include "tests/unit/operator/fake_api.h"
 
 namespace sluice::test {
 namespace {
@@ -144,18 +148,39 @@ TEST(OperatorCleanup, AReleaseThatNeverLedHasNothingToPurge) {
   EXPECT_EQ(done.exit_code, 0) << done.out;
 }
 
-TEST(OperatorCleanup, NamesTheWayOutWhereTheLeaseIsGone) {
+TEST(OperatorCleanup, GoesOnWhereTheLeaseIsGone) {
   Lab lab;
   lab.start();
   lab.make_service("web");
   lab.wait_for_address("web");
   lab.stop_operator();
-  const auto lease = lab.get(kube::kLeases, "sluice-operator");
   lab.remove(kube::kLeases, "sluice-operator");
-  const auto failed = lab.run_operator({"--cleanup"});
-  EXPECT_EQ(failed.exit_code, 1);
-  EXPECT_THAT(failed.out, HasSubstr("take Lease " + lab.ns() + "/sluice-operator: it is not there; `helm upgrade`"));
-  EXPECT_EQ(lab.agent(0).seen().purges, 0) << "a leader may be about";
+  const auto done = lab.run_operator({"--cleanup"});
+  EXPECT_EQ(done.exit_code, 0) << done.out;
+  EXPECT_EQ(lab.agent(0).seen().purges, 1);
+  EXPECT_FALSE(lab.get(kServices, "web")["metadata"].contains("finalizers"));
+  EXPECT_EQ(lab.get(kube::kLeases, "sluice-operator")["spec"]["holderIdentity"], "sluice-cleanup") << "made anew";
+}
+
+TEST(OperatorCleanup, GoesOnWhereTheLeaseIsGoneAndMayNotBeMade) {
+  std::atomic<int> asked = 0;
+  const auto api = FakeApi::make([&asked](const kube::Request& request) -> kube::Response {
+    const std::string reason = R"({"kind":"Status","reason":"Forbidden","message":"may not"})";
+    if (request.method == "POST") return {403, reason, {}};
+    if (request.path.find("/leases/") != std::string::npos)
+      return {404, R"({"kind":"Status","reason":"NotFound"})", {}};
+    if (request.path.ends_with("/namespaces/kube-system"))
+      return {200, R"({"metadata":{"name":"kube-system","uid":"c"}})", {}};
+    if (request.path.find("/secrets/") != std::string::npos)
+      return {404, R"({"kind":"Status","reason":"NotFound"})", {}};
+    ++asked;
+    return FakeApi::list_of({});
+  });
+  controller::Options options;
+  options.ns = "sluice-system";
+  const auto cleaned = controller::clean_up(options, api);
+  EXPECT_TRUE(cleaned) << cleaned.error().message();
+  EXPECT_GE(asked, 5) << "nodes, claims, Services, LoadBalancers and pools";
 }
 
 TEST(OperatorCleanup, LetsGoOfWhatItServedWhenItWasTheDefaultClass) {

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "operator/certificates/keeper.h"
+#include "tests/fakes/loopback.h"
 #include "tests/kube/client.h"
 
 namespace sluice::test {
@@ -29,10 +30,7 @@ constexpr int kTargetPort = 8080;
 
 std::string receive(uint16_t port, const std::string& request) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const auto address = fakes::loopback(port);
   std::string text;
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
       ::send(fd, request.data(), request.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(request.size())) {
@@ -236,7 +234,8 @@ void Lab::replace_operator() {
     operator_->stop();
   }
   operator_ = start_operator();
-  if (!eventually([&] { return operator_->leading(); })) {
+  // One that was killed keeps its Lease for 15 s, from when the next one has first seen it.
+  if (!eventually([&] { return operator_->leading(); }, seconds(40))) {
     throw std::runtime_error("the new operator does not lead:\n" + operator_->log());
   }
 }

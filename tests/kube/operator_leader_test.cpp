@@ -94,7 +94,6 @@ TEST(OperatorRestart, FindsTheFlowHashKeyAgainThoughNoAgentAnswers) {
   lab.start();
   make_two(lab);
   const auto key = lab.agent(0).held()->flow_hash_key;
-  lab.stop_operator();
   lab.stop_agent(0);
   lab.stop_agent(1);
   lab.set_node_ready(1, false);  // one that need not be waited for
@@ -111,7 +110,6 @@ TEST(OperatorRestart, WaitsForAnAgentThatMayHoldTheStateBeforeItBeginsWithoutOne
   // Only the state knows what is in force of this one.
   lab.patch(kServices, "one", {{"spec", {{"externalTrafficPolicy", "Local"}}}});
   lab.wait_for_condition(kServices, "one", "sluice.io/Accepted", "False", "NotSupported");
-  lab.stop_operator();
   const auto state = *lab.agent(1).held();
   lab.stop_agent(0);
   lab.stop_agent(1);

@@ -19,6 +19,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "tests/fakes/loopback.h"
+
 namespace sluice::telemetry {
 namespace {
 
@@ -35,10 +37,7 @@ constexpr size_t kLarge = 32 << 20;  // more than the buffers of two sockets tak
 class Client {
  public:
   explicit Client(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const auto address = fakes::loopback(port);
     connected_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   }
   Client(const Client&) = delete;
