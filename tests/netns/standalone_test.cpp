@@ -1,19 +1,11 @@
 // The load balancer from one YAML file: the real agent, the real kernel, real connections between namespaces.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <barrier>
 #include <filesystem>
 #include <fstream>
 #include <regex>
-#include <thread>
 
-#include "node-agent/agent/single_instance.h"
 #include "tests/netns/standalone_fixture.h"
 
 namespace sluice::lab {
@@ -23,39 +15,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
-
-class InMode : public Standalone, public testing::WithParamInterface<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Modes, InMode, testing::Values("Native", "Generic"),
-                         [](const auto& row) { return std::string(row.param); });
-
-TEST_P(InMode, HundredBusyConnectionsLoseNothingAndUdpIsAnswered) {
-  const auto agent =
-      started(file_text(backend(1) + "," + backend(2), std::string("{name: eth0, mode: ") + GetParam() + "}"));
-  EXPECT_THAT(agent->metrics(), HasSubstr(std::string("interface=\"eth0\",mode=\"") + GetParam() + "\""));
-  EXPECT_TRUE(agent->wait_ready(200, std::string(GetParam()) == "Generic" ? "GenericMode" : "Ready=True Ready"));
-
-  auto busy = load();
-  busy->run_for(seconds(3));
-  const auto outcome = busy->stop();
-  expect_smooth(outcome);
-  EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
-  RecordProperty("requests_per_second", static_cast<int>(outcome.requests / 3));
-
-  const auto udp = ask_udp(lab_.ns("client"), kAddress, 53, 100);
-  EXPECT_EQ(udp.count(""), 0U) << "datagrams without an answer";
-  EXPECT_GT(udp.at("b1"), 20);
-  EXPECT_GT(udp.at("b2"), 20);
-  EXPECT_EQ(http_[0]->peers(), std::set<std::string>{kBalancer}) << "nat: the backend sees the balancer's address";
-}
-
-TEST_P(InMode, NewConnectionAtEveryRequestLosesNothing) {
-  const auto agent =
-      started(file_text(backend(1) + "," + backend(2), std::string("{name: eth0, mode: ") + GetParam() + "}"));
-  auto busy = load({.connections = 20, .keep_alive = false});
-  ASSERT_TRUE(busy->run(2000));
-  const auto outcome = busy->stop();
-  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
-}
 
 TEST_F(Standalone, SpreadFollowsWeightsAndTheirReload) {
   const auto agent = started(file_text(backend(1, 1) + "," + backend(2, 3)));
@@ -113,39 +72,6 @@ TEST_F(Standalone, KilledAgentIsNotMissedAndItsReturnTouchesNoFlow) {
   const auto outcome = busy->stop();
   expect_smooth(outcome);
   EXPECT_EQ(outcome.connections.at("b1") + outcome.connections.at("b2"), 100U);
-}
-
-// A bridge is an Ethernet device whose driver has no native XDP.
-TEST_F(Standalone, AutomaticModeIsGenericForAllWhereOneDriverRefusesAndARestartDetachesNothing) {
-  ASSERT_EQ(lab_.in("lb", "ip link add bare type bridge").exit_code, 0);
-  ASSERT_EQ(lab_.in("lb", "ip link set bare up").exit_code, 0);
-  const auto link = [&](const std::string& interface) {
-    const std::string output =
-        lab_.in("lb", "sh -c 'bpftool link show pinned " + lab_.bpffs() + "/v*/links/xdp-" + interface + "'").output;
-    return output.substr(0, output.find(':'));
-  };
-  auto agent = started(file_text(backend(1) + "," + backend(2), "{name: eth0, mode: Auto}, {name: bare, mode: Auto}"));
-  EXPECT_TRUE(agent->wait_ready(200, "bare: driver bridge does not take XDP in native mode"));
-  EXPECT_THAT(agent->metrics(), HasSubstr("interface=\"eth0\",mode=\"Generic\""));
-  EXPECT_THAT(agent->metrics(), HasSubstr("interface=\"bare\",mode=\"Generic\""));
-  const std::string eth0 = link("eth0");
-  const std::string bare = link("bare");
-  auto busy = load();
-  ASSERT_TRUE(busy->run(1000));
-  agent->kill();
-  agent = start();
-  EXPECT_TRUE(agent->wait_ready(200, "was in generic mode before, and stays so until it is detached"));
-  ASSERT_EQ(lab_.in("lb", "ip link set bare address 02:00:00:00:77:03").exit_code, 0);
-  ASSERT_TRUE(eventually([&] {
-    const std::string log = agent->log();
-    return log.find("attached to bare", log.find("is up")) != std::string::npos;
-  })) << "again, for its other MAC: "
-      << agent->log();
-  busy->run_for(milliseconds(500));
-  EXPECT_EQ(link("eth0"), eth0);
-  EXPECT_EQ(link("bare"), bare);
-  EXPECT_NE(bare, "");
-  expect_smooth(busy->stop());
 }
 
 TEST_F(Standalone, ChangeMadeWhileTheAgentIsAwayKeepsOldConnections) {
@@ -395,89 +321,6 @@ TEST_F(Standalone, MacAndMtuOfTheBalancersDeviceAreFollowed) {
     return bytes.find("[2,0,0,0,119,2]") != std::string::npos;
   })) << egress();
   EXPECT_EQ(ask(5).at("b1"), 5);
-}
-
-TEST_F(Standalone, OneAgentANamespaceAndTheNextWaitsForIt) {
-  auto first = started(file_text(backend(1)));
-  auto second = start({"--metrics-listen", "127.0.0.1:9472"});
-  EXPECT_FALSE(eventually([&] { return second->log().find("is up") != std::string::npos; }, milliseconds(500)));
-  EXPECT_EQ(first->terminate(), 0);
-  EXPECT_TRUE(second->wait_log("is up"));
-}
-
-// A socket that has the agent's name in this thread's namespace, which goes with the descriptor; nullopt: another has
-// it.
-std::optional<int> take_the_agents_name() {
-  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  sockaddr_un name{};
-  name.sun_family = AF_UNIX;
-  const std::string text = "sluice-agent";
-  text.copy(name.sun_path + 1, text.size());
-  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&name), length) == 0) return fd;
-  close(fd);
-  return std::nullopt;
-}
-
-TEST_F(Standalone, OfThoseThatStartTogetherOneIsInAtOnceAndHasTheName) {
-  constexpr int kStarters = 4;
-  inside(lab_.ns("lb"), [this] {
-    for (int round = 0; round < 300; ++round) {
-      std::barrier together(kStarters);
-      std::atomic<int> in{0};
-      std::atomic<int> named{0};
-      std::vector<std::jthread> starters;
-      starters.reserve(kStarters);
-      for (int i = 0; i < kStarters; ++i) {
-        starters.emplace_back([&] {
-          together.arrive_and_wait();
-          const auto instance = agent::SingleInstance::acquire(lab_.file("state.json"), milliseconds(0));
-          together.arrive_and_wait();
-          in += instance ? 1 : 0;
-          const auto free = instance ? take_the_agents_name() : std::nullopt;
-          named += instance && !free ? 1 : 0;
-          if (free) close(*free);
-          together.arrive_and_wait();
-        });
-      }
-      starters.clear();
-      EXPECT_EQ(in, 1) << "round " << round;
-      EXPECT_EQ(named, 1) << "round " << round;
-    }
-    return true;
-  });
-}
-
-// Made by `uid` in the balancer's namespace.
-int socket_with_the_agents_name(const Lab& lab, uid_t uid) {
-  return inside(lab.ns("lb"), [uid] {
-    // This thread alone: libc's call would change the user of all.
-    EXPECT_EQ(syscall(SYS_setresuid, uid, uid, uid), 0);
-    const auto taken = take_the_agents_name();
-    EXPECT_TRUE(taken);
-    return taken.value_or(-1);
-  });
-}
-
-TEST_F(Standalone, SomebodyWhoIsNotRootKeepsNoAgentOut) {
-  const int squatter = socket_with_the_agents_name(lab_, 65534);
-  auto first = started(file_text(backend(1)));
-  EXPECT_THAT(first->log(), HasSubstr("somebody who is not root holds the socket name"));
-  EXPECT_THAT(purge(lab_).output, HasSubstr("an agent is running"));
-  auto second = start({"--metrics-listen", "127.0.0.1:9472"});
-  EXPECT_FALSE(eventually([&] { return second->log().find("is up") != std::string::npos; }, milliseconds(500)));
-  EXPECT_EQ(first->terminate(), 0);
-  EXPECT_TRUE(second->wait_log("is up"));
-  EXPECT_EQ(second->terminate(), 0);
-  EXPECT_FALSE(std::filesystem::exists(lab_.file("state.json.lock")));
-  close(squatter);
-}
-
-TEST_F(Standalone, RootWhoHasTheNameIsAnAgentWhateverItsStateFile) {
-  const int other = socket_with_the_agents_name(lab_, 0);
-  EXPECT_THAT(purge(lab_).output, HasSubstr("an agent is running"));
-  close(other);
-  EXPECT_EQ(purge(lab_).exit_code, 0);
 }
 
 TEST_F(Standalone, RemovedServiceIsNotServedAndTheAddressNotAnswered) {
