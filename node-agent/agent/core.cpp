@@ -271,6 +271,7 @@ void Core::verify() {
   dataplane_.reset();
   programmed_ = false;
   attached_as_.clear();
+  refusal_.reset();
   program();
 }
 
@@ -286,7 +287,10 @@ void Core::retry() {
   }
   const ChosenInterfaces chosen = choose();
   if (chosen.requests.empty()) return;
-  if (!troubles_.attach && still_attached(chosen) && dataplane_->without_egress().empty()) return;
+  const auto without_egress = dataplane_->without_egress();
+  if (!troubles_.attach && still_attached(chosen) && without_egress.empty()) return;
+  // Worth another attempt, which puts the classifier back: without it replies leave untranslated.
+  if (refusal_ && refusal_->without_egress != without_egress) refusal_.reset();
   if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
   if (attach_or_say(chosen)) announce();
   refresh_facts();
@@ -317,6 +321,7 @@ Status Core::purge() {
   programmed_ = false;
   program_failures_.clear();
   attached_as_.clear();
+  refusal_.reset();
   owned_.clear();
   troubles_ = {};
   facts_ = {};

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -125,6 +126,20 @@ class Core {
     friend bool operator==(const AttachedAs&, const AttachedAs&) = default;
   };
   [[nodiscard]] std::map<std::string, AttachedAs> described(const ChosenInterfaces& chosen) const;
+  // What the answer to an attempt depends on, as far as is known.
+  struct Attempt {
+    std::map<std::string, AttachedAs> asked;
+    std::map<std::string, uint32_t> mtus;  // many drivers have no native mode above some
+    std::set<std::string> attached;
+    friend bool operator==(const Attempt&, const Attempt&) = default;
+  };
+  [[nodiscard]] Attempt attempt(const ChosenInterfaces& chosen) const;
+  // Of native mode, by a driver; the attempt has detached an interface, and the next one would.
+  struct Refusal {
+    Attempt of;
+    std::vector<std::string> without_egress;
+    Error error;
+  };
 
   CoreOptions options_;
   StateFile file_;
@@ -146,6 +161,7 @@ class Core {
   Troubles troubles_;
   // What the last successful attach was made for: a device that is another now, or has another MAC, is attached again.
   std::map<std::string, AttachedAs> attached_as_;
+  std::optional<Refusal> refusal_;  // the answer to the last attempt, and to each that is like it
   std::vector<dataplane::OwnedAddress> owned_;
   announce::Heralds heralds_;
   health::Facts facts_;

@@ -8,6 +8,18 @@
 #include "node-agent/dataplane/causes.h"
 
 namespace sluice::agent {
+namespace {
+
+// Whether an interface has to be detached, to be attached in its other mode.
+bool changes_a_mode(const std::vector<dataplane::InterfaceRequest>& requests,
+                    const std::vector<dataplane::AttachedInterface>& attached) {
+  return std::ranges::any_of(requests, [&attached](const dataplane::InterfaceRequest& request) {
+    const auto now = std::ranges::find(attached, request.name, &dataplane::AttachedInterface::name);
+    return now != attached.end() && now->mode != request.mode;
+  });
+}
+
+}  // namespace
 
 ChosenInterfaces Core::choose() const {
   return choose_interfaces(options_.interfaces, options_.mode, network_.view);
@@ -20,8 +32,9 @@ Status Core::change_interfaces(const std::vector<config::Interface>& interfaces)
   if (!chosen.missing.empty()) {
     outcome = fail(ErrorKind::not_found, "use interfaces", "", chosen.missing.front());
   } else if (dataplane_ && programmed_ && described(chosen) != attached_as_) {
+    const auto trouble = troubles_.attach;
     outcome = attach(chosen);
-    troubles_.attach.reset();  // the caller is told; what was attached before still is
+    if (!outcome) troubles_.attach = trouble;  // the caller is told; what was attached before still is
   }
   if (!outcome) options_.interfaces = std::move(previous);
   return outcome;
@@ -34,6 +47,13 @@ std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& 
       if (link.name == request.name) out.emplace(link.name, AttachedAs{request.mode, index, link.mac});
     }
   }
+  return out;
+}
+
+Core::Attempt Core::attempt(const ChosenInterfaces& chosen) const {
+  Attempt out{described(chosen), {}, {}};
+  for (const auto& [name, as] : out.asked) out.mtus[name] = network_.view.links.at(as.ifindex).mtu;
+  for (const auto& interface : dataplane_->attached()) out.attached.insert(interface.name);
   return out;
 }
 
@@ -77,6 +97,12 @@ bool Core::attach_or_say(const ChosenInterfaces& chosen) {
 }
 
 Status Core::attach(const ChosenInterfaces& chosen) {
+  // To ask again would cost flows, and bring the same answer.
+  if (refusal_ && refusal_->of == attempt(chosen)) {
+    troubles_.attach = refusal_->error;
+    return tl::unexpected(refusal_->error);
+  }
+  refusal_.reset();
   ChosenInterfaces asked = stay_generic(chosen, dataplane_->attached());
   // Where it is known which driver had refused, that says more.
   if (!asked.generic_because.empty() && !troubles_.generic_because.empty()) {
@@ -93,6 +119,9 @@ Status Core::attach(const ChosenInterfaces& chosen) {
     troubles_.attach = attached.error();
     if (attached.error().cause == dataplane::cause::kNativeModeNotSupported) {
       troubles_.attach->reason += "; generic mode, which is slower, must be asked for: mode Generic or Auto";
+      if (changes_a_mode(asked.requests, dataplane_->attached())) {
+        refusal_ = Refusal{attempt(chosen), dataplane_->without_egress(), *troubles_.attach};
+      }
     }
     return tl::unexpected(*troubles_.attach);
   }

@@ -47,15 +47,22 @@ TEST_P(InMode, NewConnectionAtEveryRequestLosesNothing) {
   EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
 }
 
-// A bridge is an Ethernet device whose driver has no native XDP.
-TEST_F(Standalone, AutomaticModeIsGenericForAllWhereOneDriverRefusesAndARestartDetachesNothing) {
-  ASSERT_EQ(lab_.in("lb", "ip link add bare type bridge").exit_code, 0);
-  ASSERT_EQ(lab_.in("lb", "ip link set bare up").exit_code, 0);
-  const auto link = [&](const std::string& interface) {
+class BesideABridge : public Standalone {
+ protected:
+  // An Ethernet device whose driver has no native XDP.
+  void SetUp() override {
+    ASSERT_EQ(lab_.in("lb", "ip link add bare type bridge").exit_code, 0);
+    ASSERT_EQ(lab_.in("lb", "ip link set bare up").exit_code, 0);
+  }
+  // The id of its XDP link: another one after it was detached.
+  [[nodiscard]] std::string link(const std::string& interface) const {
     const std::string output =
         lab_.in("lb", "sh -c 'bpftool link show pinned " + lab_.bpffs() + "/v*/links/xdp-" + interface + "'").output;
     return output.substr(0, output.find(':'));
-  };
+  }
+};
+
+TEST_F(BesideABridge, AutomaticModeIsGenericForAllWhereOneDriverRefusesAndARestartDetachesNothing) {
   auto agent = started(file_text(backend(1) + "," + backend(2), "{name: eth0, mode: Auto}, {name: bare, mode: Auto}"));
   EXPECT_TRUE(agent->wait_ready(200, "bare: driver bridge does not take XDP in native mode"));
   EXPECT_THAT(agent->metrics(), HasSubstr("interface=\"eth0\",mode=\"Generic\""));
@@ -77,6 +84,33 @@ TEST_F(Standalone, AutomaticModeIsGenericForAllWhereOneDriverRefusesAndARestartD
   EXPECT_EQ(link("eth0"), eth0);
   EXPECT_EQ(link("bare"), bare);
   EXPECT_NE(bare, "");
+  expect_smooth(busy->stop());
+}
+
+TEST_F(BesideABridge, NativeModeByNameIsRefusedAndNotAskedForAgain) {
+  const auto with_bridge = [](int backends, const std::string& mode) {
+    return file_text(backend(1) + (backends > 1 ? "," + backend(2) : ""), "eth0, {name: bare, mode: " + mode + "}");
+  };
+  const auto agent = started(with_bridge(2, "Generic"));
+  const std::string eth0 = link("eth0");
+  const std::string before = link("bare");
+  auto busy = load();
+  ASSERT_TRUE(busy->run(500));
+  write(with_bridge(2, "Native"));
+  const std::string refusal = "is not in force, what was before it stands: ";
+  ASSERT_TRUE(agent->wait_log(refusal));
+  EXPECT_THAT(agent->log(), HasSubstr("bare: driver bridge does not take XDP in native mode"));
+  const std::string tried = link("bare");
+  EXPECT_NE(tried, "") << "in generic mode again";
+  EXPECT_NE(tried, before);
+  write(with_bridge(1, "Native"));
+  EXPECT_TRUE(eventually([&] {
+    const std::string log = agent->log();
+    return log.find(refusal, log.find(refusal) + refusal.size()) != std::string::npos;
+  }));
+  busy->run_for(milliseconds(500));
+  EXPECT_EQ(link("bare"), tried);
+  EXPECT_EQ(link("eth0"), eth0);
   expect_smooth(busy->stop());
 }
 

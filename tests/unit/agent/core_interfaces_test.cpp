@@ -97,6 +97,88 @@ TEST_F(CoreInterfaces, InterfaceInGenericModeIsNotDetachedToAskForNativeModeAgai
   EXPECT_EQ(condition(core, "Ready").reason, "Ready");
 }
 
+class NativeByNameOverGeneric : public CoreInterfaces {
+ protected:
+  // As after an upgrade that asks for native mode, of an agent that had taken generic mode.
+  void SetUp() override {
+    kernel_.refuse_attach = std::ref(drivers_);
+    {
+      Core before = make({}, config::InterfaceMode::automatic);
+      before.set_watcher(&watcher_);
+      before.apply(small_state(1, 1));
+    }
+    drivers_.refused = 0;
+    core_.set_watcher(&watcher_);
+    ASSERT_TRUE(core_.load());
+    core_.restore();
+    ASSERT_EQ(drivers_.refused, 1);
+    ASSERT_EQ(kernel_.attached.at(0).mode, dataplane::AttachMode::generic);
+  }
+  // How often native mode was asked for, over some rounds of all that attaches.
+  int asked() {
+    const int before = drivers_.refused;
+    for (int round = 0; round < 3; ++round) {
+      core_.on_network();
+      core_.announce();
+      core_.sweep();
+      core_.retry();
+    }
+    return drivers_.refused - before;
+  }
+  WithoutNativeMode drivers_{{"eth0"}};
+  Core core_ = make({}, config::InterfaceMode::native);
+};
+
+TEST_F(NativeByNameOverGeneric, IsRefusedOnceAndToldFromThenOn) {
+  watcher_.view.links[3].up = false;
+  EXPECT_EQ(asked(), 0);
+  core_.apply(small_state(1, 2));
+  EXPECT_EQ(asked(), 0);
+  EXPECT_EQ(drivers_.refused, 1) << "each time takes the program off, and flows with it";
+  EXPECT_EQ(condition(core_, "Ready").reason, "NativeModeNotSupported");
+  EXPECT_THAT(condition(core_, "Ready").message, HasSubstr("must be asked for"));
+}
+
+TEST_F(NativeByNameOverGeneric, IsTriedOnceMoreForADeviceThatIsAnother) {
+  watcher_.view.links[2].mac = {2, 0, 0, 0, 0, 77};
+  EXPECT_EQ(asked(), 1);
+  watcher_.view.links[2].mtu = 1400;
+  EXPECT_EQ(asked(), 1) << "for a large MTU drivers refuse native mode";
+  auto link = watcher_.view.links.extract(2);
+  link.key() = link.mapped().index = 7;
+  watcher_.view.links.insert(std::move(link));
+  watcher_.view.default_devices = {7};
+  EXPECT_EQ(asked(), 1);
+}
+
+TEST_F(NativeByNameOverGeneric, IsTriedAgainWhereThereIsNoLinkToLose) {
+  kernel_.attached.clear();
+  EXPECT_GE(asked(), 3);
+  drivers_.interfaces.clear();
+  core_.retry();
+  EXPECT_EQ(kernel_.attached.at(0).mode, dataplane::AttachMode::native);
+  EXPECT_EQ(condition(core_, "Ready").reason, "Ready");
+}
+
+TEST_F(NativeByNameOverGeneric, IsTriedOnceMoreToPutAClassifierBack) {
+  kernel_.without_egress = {"eth0"};
+  EXPECT_EQ(asked(), 1);
+}
+
+TEST_F(NativeByNameOverGeneric, OtherModesAreTakenAtOnceAndTheRefusalIsTheAnswerToTheSameQuestion) {
+  ASSERT_TRUE(core_.change_interfaces({{"eth0", config::InterfaceMode::generic}}));
+  core_.on_network();
+  EXPECT_EQ(condition(core_, "Ready").reason, "GenericMode");
+  for (int time = 0; time < 3; ++time) {
+    const auto refused = core_.change_interfaces({{"eth0", config::InterfaceMode::native}});
+    ASSERT_FALSE(refused);
+    EXPECT_THAT(refused.error().message(), HasSubstr("driver fake has no native mode"));
+  }
+  EXPECT_EQ(drivers_.refused, 2) << "once in a row";
+  EXPECT_EQ(asked(), 0);
+  EXPECT_EQ(condition(core_, "Ready").reason, "GenericMode");
+}
+
 TEST_F(CoreInterfaces, AutomaticModeIsTheSameForAllItIsLeftTo) {
   WithoutNativeMode drivers{{"eth1"}};
   kernel_.refuse_attach = std::ref(drivers);
