@@ -53,7 +53,7 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
     std::string message =
         fmt::format("forwarding, by generic XDP on {}: slower than native mode, possibly than no XDP at all",
                     fmt::join(generic, ", "));
-    if (!troubles.generic_because.empty()) message += "; " + troubles.generic_because;
+    if (const auto& why = troubles.generic_because.text; !why.empty()) message += "; " + why;
     if (const auto& native = by_mode[dataplane::AttachMode::native]; !native.empty()) {
       message += fmt::format("; what comes in on {}, in native mode, and leaves by {} may be lost: give all one mode",
                              fmt::join(native, ", "), fmt::join(generic, ", "));

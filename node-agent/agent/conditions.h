@@ -9,6 +9,7 @@
 
 #include "common/result.h"
 #include "common/state/desired_state.h"
+#include "node-agent/agent/interfaces.h"
 #include "node-agent/health/facts.h"
 
 namespace sluice::agent {
@@ -20,7 +21,7 @@ struct Troubles {
   std::optional<Error> attach;       // interfaces that refused
   std::optional<Error> announce;     // addresses that it was to answer for and could not
   std::optional<Error> state_file;   // what is remembered could not be saved
-  std::string generic_because;       // why interfaces that might be native are not; empty: none is, or it was asked for
+  GenericBecause generic_because;    // nothing to say: none is generic, or it was asked for
 };
 
 // How far a desired state has come: there is none, it is held, it was brought to the maps by this process.

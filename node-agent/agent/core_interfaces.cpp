@@ -104,8 +104,9 @@ Status Core::attach(const ChosenInterfaces& chosen) {
   }
   refusal_.reset();
   ChosenInterfaces asked = stay_generic(chosen, dataplane_->attached());
-  // Where it is known which driver had refused, that says more.
-  if (!asked.generic_because.empty() && !troubles_.generic_because.empty()) {
+  // Where it is known which driver had refused, that says more; of an interface that has no part in it, it is not true.
+  const bool stays = !asked.generic_because.text.empty();
+  if (stays && chosen.may_fall_back.contains(troubles_.generic_because.interface)) {
     asked.generic_because = troubles_.generic_because;
   }
   auto attached = dataplane_->attach(asked.requests);

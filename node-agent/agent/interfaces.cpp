@@ -19,7 +19,7 @@ config::InterfaceMode mode_of(const config::Interface& interface, config::Interf
   return interface.mode == config::InterfaceMode::unset ? otherwise : interface.mode;
 }
 
-ChosenInterfaces all_generic(ChosenInterfaces chosen, std::string because) {
+ChosenInterfaces all_generic(ChosenInterfaces chosen, GenericBecause because) {
   for (auto& request : chosen.requests) {
     if (chosen.may_fall_back.contains(request.name)) request.mode = dataplane::AttachMode::generic;
   }
@@ -67,7 +67,7 @@ ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted,
     if (mode == config::InterfaceMode::automatic) out.may_fall_back.insert(name);
     generic_by_name = generic_by_name || generic;
   }
-  return generic_by_name ? all_generic(std::move(out), "") : out;
+  return generic_by_name ? all_generic(std::move(out), {}) : out;
 }
 
 ChosenInterfaces stay_generic(const ChosenInterfaces& chosen,
@@ -76,14 +76,14 @@ ChosenInterfaces stay_generic(const ChosenInterfaces& chosen,
     return interface.mode == dataplane::AttachMode::generic && chosen.may_fall_back.contains(interface.name);
   });
   if (one == attached.end()) return chosen;
-  return all_generic(chosen, one->name + " was in generic mode before, and stays so until it is detached");
+  return all_generic(chosen, {one->name, one->name + " was in generic mode before, and stays so until it is detached"});
 }
 
 std::optional<ChosenInterfaces> fall_back(const ChosenInterfaces& chosen, const Error& refused) {
   if (refused.cause != dataplane::cause::kNativeModeNotSupported || !chosen.may_fall_back.contains(refused.object)) {
     return std::nullopt;
   }
-  return all_generic(chosen, refused.object + ": " + refused.reason);
+  return all_generic(chosen, {refused.object, refused.object + ": " + refused.reason});
 }
 
 }  // namespace sluice::agent

@@ -13,12 +13,18 @@
 
 namespace sluice::agent {
 
+// Why interfaces that might be native are not.
+struct GenericBecause {
+  std::string interface;  // the one that it lies with; empty: nothing to say
+  std::string text;       // for people
+};
+
 struct ChosenInterfaces {
   std::vector<dataplane::InterfaceRequest> requests;  // in the order of their names, each once
   std::set<std::string> may_fall_back;                // of those: to generic mode
   std::set<uint32_t> indices;
   std::vector<std::string> missing;  // names and patterns that no device has, for people
-  std::string generic_because;       // why those that might be native are not, for people; empty: nothing to say
+  GenericBecause generic_because;
 };
 
 // `wanted` empty: the devices of the default routes. A device that several entries name takes the mode of the first.

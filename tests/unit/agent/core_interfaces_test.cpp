@@ -14,6 +14,7 @@ using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 class CoreInterfaces : public CoreTest {};
 
@@ -191,6 +192,23 @@ TEST_F(CoreInterfaces, AutomaticModeIsTheSameForAllItIsLeftTo) {
   EXPECT_EQ(condition(core, "Ready").reason, "GenericMode");
   EXPECT_THAT(condition(core, "Ready").message, HasSubstr("on eth0, eth1"));
   EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth1: driver fake has no native mode"));
+}
+
+TEST_F(CoreInterfaces, DriverThatRefusedIsNamedAsLongAsItsInterfaceIsOneOfThem) {
+  WithoutNativeMode drivers{{"eth0"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  Core core = make({{"eth0"}, {"eth1"}}, config::InterfaceMode::automatic);
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(kernel_.attached.size(), 2U);
+  watcher_.view.links[3].mac = {2, 0, 0, 0, 0, 77};
+  core.on_network();
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth0: driver fake has no native mode"));
+  ASSERT_TRUE(core.change_interfaces({{"eth1"}}));
+  core.on_network();
+  ASSERT_EQ(kernel_.attached.size(), 1U);
+  EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth1 was in generic mode before"));
+  EXPECT_THAT(condition(core, "Ready").message, Not(HasSubstr("eth0")));
 }
 
 TEST_F(CoreInterfaces, InterfaceThatJoinsOnesInGenericModeTakesIt) {

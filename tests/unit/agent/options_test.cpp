@@ -145,7 +145,7 @@ TEST_F(Interfaces, AllThatMayFallBackDoSoTogether) {
   const auto next = fall_back(chosen, refused_by("eth2"));
   ASSERT_TRUE(next);
   EXPECT_THAT(modes(*next), ElementsAre(kNative, kGeneric, kGeneric));
-  EXPECT_EQ(next->generic_because, "eth2: no");
+  EXPECT_EQ(next->generic_because.text, "eth2: no");
 }
 
 TEST_F(Interfaces, BesideOneThatIsGenericByNameAutomaticIsGeneric) {
