@@ -121,6 +121,7 @@ class Core {
 
   struct AttachedAs {
     dataplane::AttachMode mode = dataplane::AttachMode::native;
+    bool may_fall_back = false;
     uint32_t ifindex = 0;
     dataplane::Mac mac{};
     friend bool operator==(const AttachedAs&, const AttachedAs&) = default;

@@ -44,7 +44,9 @@ std::map<std::string, Core::AttachedAs> Core::described(const ChosenInterfaces& 
   std::map<std::string, AttachedAs> out;
   for (const auto& request : chosen.requests) {
     for (const auto& [index, link] : network_.view.links) {
-      if (link.name == request.name) out.emplace(link.name, AttachedAs{request.mode, index, link.mac});
+      if (link.name != request.name) continue;
+      const bool may_fall_back = chosen.may_fall_back.contains(link.name);
+      out.emplace(link.name, AttachedAs{request.mode, may_fall_back, index, link.mac});
     }
   }
   return out;

@@ -194,6 +194,22 @@ TEST_F(CoreInterfaces, AutomaticModeIsTheSameForAllItIsLeftTo) {
   EXPECT_THAT(condition(core, "Ready").message, HasSubstr("eth1: driver fake has no native mode"));
 }
 
+TEST_F(CoreInterfaces, ChangeFromAutomaticToNativeModeByNameIsAChange) {
+  WithoutNativeMode drivers{{"eth0"}};
+  kernel_.refuse_attach = std::ref(drivers);
+  Core core = make({{"eth0", config::InterfaceMode::automatic}});
+  core.set_watcher(&watcher_);
+  core.apply(small_state(1, 1));
+  ASSERT_EQ(condition(core, "Ready").reason, "GenericMode");
+  const std::vector<config::Interface> native = {{"eth0", config::InterfaceMode::native}};
+  EXPECT_FALSE(core.change_interfaces(native)) << "the driver has none";
+  drivers.interfaces.clear();
+  watcher_.view.links[2].mtu = 1400;
+  core.on_network();
+  EXPECT_TRUE(core.change_interfaces(native));
+  EXPECT_EQ(kernel_.attached.at(0).mode, dataplane::AttachMode::native);
+}
+
 TEST_F(CoreInterfaces, DriverThatRefusedIsNamedAsLongAsItsInterfaceIsOneOfThem) {
   WithoutNativeMode drivers{{"eth0"}};
   kernel_.refuse_attach = std::ref(drivers);
