@@ -168,7 +168,7 @@ TEST(ServiceTable, AnEarlierLargerTableKeepsItsResolution) {
 TEST(ServiceTable, LooksBackOverABoundedNumberOfBoundaries) {
   std::vector<Backend> backends = {stay(1, 0)};
   // 40 backends that were each the only other for one revision.
-  for (uint32_t i = 1; i <= 40; ++i) backends.push_back(stay(100 + i, 2 * i, 2 * i + 1));
+  for (uint32_t i = 1; i <= 40; ++i) backends.push_back(stay(100 + i, Revision{2} * i, Revision{2} * i + 1));
   const Service busy = service(backends, 10);
   EXPECT_EQ(boundaries(busy).size(), 80U);
   const ServiceTable table = build_service_table(busy);

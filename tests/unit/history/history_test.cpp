@@ -37,6 +37,7 @@ Service service(std::vector<Group> groups, std::vector<Backend> members) {
 
 Service members(int count) {
   std::vector<Backend> all;
+  all.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) all.push_back(member(i));
   return service({{"web", 1}}, all);
 }
@@ -191,6 +192,7 @@ TEST(Evolve, OldestStaysAreForgottenWhereThereAreTooMany) {
   // Each revision replaces 20,000 members by others.
   const auto generation = [](int number) {
     std::vector<Backend> all;
+    all.reserve(20'000);
     for (int i = 0; i < 20'000; ++i) all.push_back(member(i, 0, static_cast<uint16_t>(8000 + number)));
     return service({{"web", 1}}, all);
   };
@@ -209,6 +211,7 @@ TEST(Evolve, ARolloutOneByOneLosesNoCandidate) {
     constexpr int kPods = 4;
     const int first = deployment * 2 * kPods;
     std::vector<Backend> pods;
+    pods.reserve(kPods);
     for (int i = 0; i < kPods; ++i) pods.push_back(member(first + i));
     Service now = evolve(nullptr, service({{"web", 1}}, pods), 1);
     std::vector<std::vector<uint16_t>> tables{maglev::table_at(now, 1)};
