@@ -29,8 +29,8 @@ struct Authority {
 };
 
 const Authority& authority() {
-  static const Authority kAuthority;
-  return kAuthority;
+  static const Authority one;
+  return one;
 }
 
 Credentials operator_credentials(const Authority& from = authority()) {
