@@ -33,8 +33,8 @@ struct Case {
   const char* name;
   Arp arp;
 };
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name;
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
 }
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return info.param.name;

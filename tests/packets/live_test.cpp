@@ -88,6 +88,10 @@ void echo_once(const Socket& listener) {
 }
 
 class LiveTest : public ::testing::Test {
+ public:
+  LiveTest(const LiveTest&) = delete;
+  LiveTest& operator=(const LiveTest&) = delete;
+
  protected:
   LiveTest() {
     connect_namespace(client_, "out", kOutMac, "198.18.0");
@@ -113,8 +117,6 @@ class LiveTest : public ::testing::Test {
     plane_.reset();
     ip_commands("link del out\nlink del back\naddr del 10.244.0.5/32 dev lo\n");
   }
-  LiveTest(const LiveTest&) = delete;
-  LiveTest& operator=(const LiveTest&) = delete;
 
   // A veth pair to a namespace, <net>.1 here and <net>.2 there. Over there checksums are computed by the sender, since
   // native XDP cannot tell one that is left to the device, and packets are received by NAPI (GRO), without which no

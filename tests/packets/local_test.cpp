@@ -163,8 +163,8 @@ struct Case {
   const char* name;
   Packet packet;
 };
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name;
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
 }
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return info.param.name;

@@ -147,8 +147,8 @@ struct Case {
   const char* name;
   std::function<Packet(Packet)> change;
 };
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << c.name;
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
 }
 
 class NotAReply : public NatTest, public ::testing::WithParamInterface<Case> {};

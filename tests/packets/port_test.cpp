@@ -183,8 +183,8 @@ struct Idle {
   uint8_t protocol, state;
   uint64_t limit;  // seconds
 };
-void PrintTo(const Idle& c, std::ostream* out) {
-  *out << c.name;
+std::ostream& operator<<(std::ostream& out, const Idle& c) {
+  return out << c.name;
 }
 
 class IdleRecord : public PortTest, public ::testing::WithParamInterface<Idle> {};

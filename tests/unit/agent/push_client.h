@@ -82,7 +82,8 @@ class PushClient {
     stream_->Write(message);
     return read_reply();
   }
-  std::optional<v1::AgentMessage> push(const state::DesiredState& state, std::optional<std::string> digest = {}) {
+  std::optional<v1::AgentMessage> push(const state::DesiredState& state,
+                                       const std::optional<std::string>& digest = {}) {
     v1::OperatorMessage message;
     message.mutable_snapshot()->set_state(sluice::api::serialise(state));
     message.mutable_snapshot()->set_digest(digest.value_or(bytes_of(state::digest(state))));
@@ -120,7 +121,7 @@ class PushClient {
     v1::AgentMessage message;
     while (stream_->Read(&message)) {
     }
-    const auto status = stream_->Finish();
+    auto status = stream_->Finish();
     stream_.reset();
     return status;
   }

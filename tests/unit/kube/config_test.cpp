@@ -85,8 +85,8 @@ struct Refusal {
   ErrorKind kind;
   const char* says;
 };
-void PrintTo(const Refusal& row, std::ostream* out) {
-  *out << row.name;
+std::ostream& operator<<(std::ostream& out, const Refusal& row) {
+  return out << row.name;
 }
 class KubeconfigRefusals : public testing::TestWithParam<Refusal> {};
 TEST_P(KubeconfigRefusals, SayWhy) {
@@ -128,14 +128,16 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& row) { return std::string(row.param.name); });
 
 class Files : public testing::Test {
+ public:
+  Files(const Files&) = delete;
+  Files& operator=(const Files&) = delete;
+
  protected:
   Files() {
     std::string pattern = "/tmp/sluice-kube-unit-" + std::to_string(getpid()) + "-XXXXXX";
     directory_ = mkdtemp(pattern.data());
   }
   ~Files() override { std::filesystem::remove_all(directory_); }
-  Files(const Files&) = delete;
-  Files& operator=(const Files&) = delete;
   std::string write(const std::string& name, const std::string& text) const {
     std::ofstream(directory_ + "/" + name, std::ios::trunc) << text;
     return directory_ + "/" + name;

@@ -27,8 +27,8 @@ struct Case {
   bool waits;
   const char* reason;
 };
-void PrintTo(const Case& row, std::ostream* out) {
-  *out << row.name;
+std::ostream& operator<<(std::ostream& out, const Case& row) {
+  return out << row.name;
 }
 
 void expect(const WatchStep& step, const Case& row) {

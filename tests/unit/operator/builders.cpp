@@ -19,7 +19,7 @@ std::string created(int seconds) {
   return "2026-01-01T00:00:" + std::string(2 - std::min<size_t>(2, text.size()), '0') + text + "Z";
 }
 
-Json service(const std::string& ns, const std::string& name, Json more) {
+Json service(const std::string& ns, const std::string& name, const Json& more) {
   Json out = {{"apiVersion", "v1"},
               {"kind", "Service"},
               {"metadata",
@@ -41,7 +41,7 @@ Json service(const std::string& ns, const std::string& name, Json more) {
 }
 
 Json slice(const std::string& ns, const std::string& service, const std::vector<std::string>& addresses,
-           const std::string& node, Json more) {
+           const std::string& node, const Json& more) {
   Json endpoints = Json::array();
   for (const std::string& address : addresses) {
     endpoints.push_back({{"addresses", {address}}, {"conditions", {{"ready", true}}}, {"nodeName", node}});
@@ -61,7 +61,7 @@ Json slice(const std::string& ns, const std::string& service, const std::vector<
   return out;
 }
 
-Json load_balancer(const std::string& ns, const std::string& name, Json spec, Json more) {
+Json load_balancer(const std::string& ns, const std::string& name, const Json& spec, const Json& more) {
   Json out = {{"apiVersion", "sluice.io/v1alpha1"},
               {"kind", "LoadBalancer"},
               {"metadata",
@@ -79,7 +79,7 @@ Json load_balancer(const std::string& ns, const std::string& name, Json spec, Js
   return out;
 }
 
-Json pool(const std::string& name, const std::vector<std::string>& addresses, Json spec) {
+Json pool(const std::string& name, const std::vector<std::string>& addresses, const Json& spec) {
   Json out = {
       {"apiVersion", "sluice.io/v1alpha1"},
       {"kind", "AddressPool"},
@@ -89,7 +89,7 @@ Json pool(const std::string& name, const std::vector<std::string>& addresses, Js
   return out;
 }
 
-Json node(const std::string& name, const std::string& address, Json more) {
+Json node(const std::string& name, const std::string& address, const Json& more) {
   Json out = {{"apiVersion", "v1"},
               {"kind", "Node"},
               {"metadata", {{"name", name}, {"labels", {{"kubernetes.io/hostname", name}}}}},
