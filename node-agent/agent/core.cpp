@@ -1,9 +1,9 @@
 #include "node-agent/agent/core.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <utility>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::agent {
 namespace {
@@ -29,7 +29,7 @@ Core::Core(CoreOptions options, StateFile file, Kernel kernel)
 void Core::set_watcher(nexthop::NetworkWatcher* watcher) {
   watcher_ = watcher;
   take_network(std::chrono::milliseconds(0));
-  refresh_facts();
+  report();
 }
 
 Status Core::load() {
@@ -49,7 +49,7 @@ void Core::restore() {
     spdlog::error("{}", probed.error().message());
     troubles_.open = probed.error();
   }
-  refresh_facts();
+  report();
 }
 
 // After a reboot, or longer away than the grace, another node may have what the memory says is ours: two that answer
@@ -79,7 +79,7 @@ void Core::remember_epoch(const std::string& cluster_id, state::Epoch epoch) {
   if (epoch <= epoch_of(cluster_id)) return;
   memory_.epochs[cluster_id] = epoch;
   save();
-  refresh_facts();
+  report();
 }
 
 state::Epoch Core::epoch_of(const std::string& cluster_id) const {
@@ -162,7 +162,7 @@ Core::Ways Core::ways() const {
 
 void Core::program() {
   if (!open()) {
-    refresh_facts();
+    report();
     return;
   }
   const ChosenInterfaces chosen = choose();
@@ -176,7 +176,7 @@ void Core::program() {
                memory_.state->cluster_id, memory_.state->services.size(), outcome.writes, outcome.failures.size());
   attach_if_changed();
   announce();
-  refresh_facts();
+  report();
 }
 
 void Core::on_network() {
@@ -184,7 +184,7 @@ void Core::on_network() {
   const auto links_before = network_.view.links;
   take_network(std::chrono::milliseconds(0));
   if (!memory_.state || !dataplane_ || !programmed_) {
-    refresh_facts();
+    report();
     return;
   }
   const ChosenInterfaces chosen = choose();
@@ -207,7 +207,7 @@ void Core::on_network() {
   }
   heralds_.add(again, announce::Heralds::Clock::now());
   announce();
-  refresh_facts();
+  report();
 }
 
 void Core::announce() {
@@ -229,7 +229,7 @@ void Core::announce() {
   heralds_.tick(owned_, now, [this](const dataplane::OwnedAddress& owned) { gratuitous(owned); });
   if (!changed) return;
   facts_.announcing = std::move(ownership.announcing);
-  refresh_facts();
+  report();
 }
 
 void Core::gratuitous(const dataplane::OwnedAddress& owned) {
@@ -253,7 +253,7 @@ void Core::sweep() {
   ++facts_.sweeps;
   facts_.services_with_old_flows = std::move(outcome->services_with_old_flows);
   std::ranges::sort(facts_.services_with_old_flows);
-  refresh_facts();
+  report();
 }
 
 void Core::verify() {
@@ -262,7 +262,7 @@ void Core::verify() {
   const bool differs = std::ranges::any_of(
       program_failures_, [](const dataplane::ServiceFailure& failure) { return failure.reason == "ReadBackDiffers"; });
   if (!differs) {
-    refresh_facts();
+    report();
     return;
   }
   for (const auto& failure : program_failures_) spdlog::error("service {}: {}", failure.service, failure.message);
@@ -278,7 +278,7 @@ void Core::verify() {
 void Core::retry() {
   if (troubles_.state_file) {
     save();
-    if (!troubles_.state_file) refresh_facts();
+    if (!troubles_.state_file) report();
   }
   if (!memory_.state) return;
   if (!dataplane_ || !programmed_) {
@@ -293,7 +293,7 @@ void Core::retry() {
   if (refusal_ && refusal_->without_egress != without_egress) refusal_.reset();
   if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
   if (attach_or_say(chosen)) announce();
-  refresh_facts();
+  report();
 }
 
 void Core::release_neighbours() {
@@ -325,7 +325,7 @@ Status Core::purge() {
   owned_.clear();
   troubles_ = {};
   facts_ = {};
-  refresh_facts();
+  report();
   return file_.remove();
 }
 
@@ -337,11 +337,16 @@ Result<dataplane::Counters> Core::counters() const {
 void Core::set_config_error(std::string error) {
   if (facts_.config_error == error) return;
   facts_.config_error = std::move(error);
+  report();
+}
+
+void Core::report() {
+  put_back_links();
   refresh_facts();
+  if (listener_) listener_(facts_);
 }
 
 void Core::refresh_facts() {
-  put_back_links();
   const auto failures_before = facts_.failures;
   facts_.has_state = memory_.state.has_value();
   facts_.interfaces = dataplane_ ? dataplane_->attached() : std::vector<dataplane::AttachedInterface>{};
@@ -369,7 +374,6 @@ void Core::refresh_facts() {
   log_failures(failures_before, facts_.failures);
   facts_.conditions = {ready, programmed_condition(facts_.has_state, facts_.failures)};
   facts_.ready = ready.status && (!facts_.has_state || (programmed_ && !facts_.interfaces.empty()));
-  if (listener_) listener_(facts_);
 }
 
 }  // namespace sluice::agent

@@ -116,6 +116,7 @@ class Core {
   [[nodiscard]] Ways ways() const;
   void save();
   void release_neighbours();
+  void report();  // to the listener, with the links back that somebody has taken off
   void refresh_facts();
   void gratuitous(const dataplane::OwnedAddress& owned);
 

@@ -1,7 +1,5 @@
 #include "operator/controller/cleanup.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <atomic>
 #include <functional>
@@ -14,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/log/spdlog.h"
 #include "operator/certificates/keeper.h"
 #include "operator/controller/agents.h"
 #include "operator/controller/object_writes.h"
@@ -70,7 +69,7 @@ class Cleanup {
     if (auto held = hold_lease(0); !held) {
       return held;  // while somebody leads, everything else would be undone
     }
-    spdlog::info("no replica takes the lead for {} s, by Lease {}/{}", kHold.count(), options_.ns, options_.lease_name);
+    tell_held();
     purge_nodes();  // the epoch fences this off from whoever led until now; writes to the API server have no such fence
     if (const auto rest = leader_writes_until_ - Clock::now(); rest > Clock::duration::zero()) {
       spdlog::info("waiting {} s, until the former leader must have noticed", std::chrono::ceil<seconds>(rest).count());
@@ -100,6 +99,7 @@ class Cleanup {
       if (*lease == nullptr) {
         lease_epoch_ = std::max(lease_epoch_, epoch);
         held_at_ = Clock::now();
+        lease_refused_ = true;
         return {};
       }
       auto record = kube::read_lease(**lease);
@@ -119,6 +119,15 @@ class Cleanup {
       held_at_ = Clock::now();
       return drop_value(api_.update(kube::kLeases, kube::write_lease(**lease, record)));
     });
+  }
+
+  void tell_held() const {
+    if (lease_refused_) {
+      spdlog::info("no replica can lead: Lease {}/{} may not be made", options_.ns, options_.lease_name);
+    } else {
+      spdlog::info("no replica takes the lead for {} s, by Lease {}/{}", kHold.count(), options_.ns,
+                   options_.lease_name);
+    }
   }
 
   // One that somebody has deleted is made anew. Null where that is refused: the operator has no more rights than this,
@@ -388,6 +397,7 @@ class Cleanup {
   std::string cluster_id_;
   state::Epoch lease_epoch_ = 0;
   bool lease_gone_ = false;
+  bool lease_refused_ = false;
   Clock::time_point leader_writes_until_;  // the one that we took the Lease from may not have noticed before
   std::atomic<int> failures_ = 0;
   std::mutex lease_mutex_;

@@ -1,15 +1,13 @@
 #include "operator/controller/leader.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <thread>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "common/version.h"
 #include "operator/controller/agents.h"
 #include "operator/controller/object_writes.h"
-#include "operator/controller/succession.h"
 #include "operator/status/status.h"
 
 namespace sluice::controller {
@@ -21,8 +19,6 @@ using std::chrono::seconds;
 
 constexpr seconds kAskAgents{5};
 constexpr seconds kFetchState{15};
-// Agents of nodes that came up together with the operator are a little later than it.
-constexpr seconds kAwaitAgents{60};
 constexpr seconds kCatchUp{10};
 constexpr milliseconds kCatchUpStep{20};
 constexpr seconds kRetryCertificates{5};
@@ -126,8 +122,7 @@ Status Leader::succeed_agents() {
   const auto succession = succeed(answers, tools_.elector.epoch(), planning_.cluster_id);
   // Without a state to go on from, what is in force of objects whose edit is not accepted would be forgotten.
   if (const auto silent = missed(answers, cluster_); !succession.from && !silent.empty()) {
-    await_until_ = await_until_.value_or(Clock::now() + kAwaitAgents);
-    if (Clock::now() < *await_until_) {
+    if (!patience_.spent(Clock::now())) {
       return fail(ErrorKind::unavailable, "read the state in force from node", silent.front(),
                   "its agent does not answer yet, and no other holds one");
     }

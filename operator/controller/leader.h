@@ -12,6 +12,7 @@
 
 #include "operator/certificates/keeper.h"
 #include "operator/controller/options.h"
+#include "operator/controller/succession.h"
 #include "operator/controller/watches.h"
 #include "operator/controller/writer.h"
 #include "operator/kube/events.h"
@@ -73,8 +74,8 @@ class Leader {
   std::shared_ptr<const state::DesiredState> state_;  // in force; never null after take_over
   bool pushed_ = false;
   certificates::Clock::time_point tend_again_;
-  std::optional<Clock::time_point> await_until_;  // agents that may hold the state in force
-  Clock::time_point next_raise_;                  // of the epoch: not before, whatever else happens
+  Patience patience_;             // with agents that may hold the state in force
+  Clock::time_point next_raise_;  // of the epoch: not before, whatever else happens
 };
 
 }  // namespace sluice::controller

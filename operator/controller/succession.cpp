@@ -37,4 +37,9 @@ std::vector<std::string> missed(const std::map<std::string, Result<publish::Agen
   return nodes;
 }
 
+bool Patience::spent(Clock::time_point now) {
+  ends_ = ends_.value_or(now + kLasts);
+  return now >= *ends_;
+}
+
 }  // namespace sluice::controller

@@ -1,6 +1,7 @@
 // How a new leader continues from what the agents hold. Pure.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,5 +26,18 @@ Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answ
 // Nodes whose agent did not answer and may hold a state: Ready, and an agent was reached there before.
 std::vector<std::string> missed(const std::map<std::string, Result<publish::AgentInfo>>& answers,
                                 const resources::ClusterState& cluster);
+
+// How long a new leader that nobody has given a state holds back for agents that it has missed: those of nodes that
+// came up together with the operator are a little later than it.
+class Patience {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kLasts{60};
+  // From the first call on; for good.
+  bool spent(Clock::time_point now);
+
+ private:
+  std::optional<Clock::time_point> ends_;
+};
 
 }  // namespace sluice::controller

@@ -172,5 +172,36 @@ TEST(Succession, GoesAboveEveryEpochAndRevisionAndContinuesTheLatestState) {
   }
 }
 
+TEST(Missed, AreTheReadyNodesThatHaveHadAnAgentAndDidNotAnswer) {
+  const Error silent{ErrorKind::unavailable, "ask", "node", "no answer"};
+  resources::ClusterState cluster;
+  const auto add = [&cluster](const std::string& name, bool ready, bool reached_before) {
+    resources::Node node;
+    node.ready = ready;
+    cluster.nodes[name] = std::make_shared<const resources::Node>(std::move(node));
+    if (reached_before) cluster.load_balancer_nodes[name] = std::make_shared<const resources::LoadBalancerNode>();
+  };
+  add("answers", true, true);
+  add("silent", true, true);
+  add("down", false, true);
+  add("agentless", true, false);
+  EXPECT_EQ(missed({{"answers", agent("c", 1, 1, false)},
+                    {"silent", tl::unexpected(silent)},
+                    {"down", tl::unexpected(silent)},
+                    {"agentless", tl::unexpected(silent)},
+                    {"gone", tl::unexpected(silent)}},
+                   cluster),
+            std::vector<std::string>{"silent"});
+}
+
+TEST(Patience, EndsAMinuteAfterItWasFirstAskedFor) {
+  Patience patience;
+  const Clock::time_point start{std::chrono::hours(1)};
+  EXPECT_FALSE(patience.spent(start));
+  EXPECT_FALSE(patience.spent(start + seconds(59)));
+  EXPECT_TRUE(patience.spent(start + seconds(60)));
+  EXPECT_TRUE(patience.spent(start + seconds(61))) << "it does not begin anew";
+}
+
 }  // namespace
 }  // namespace sluice::controller
