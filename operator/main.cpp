@@ -1,9 +1,9 @@
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <variant>
 
 #include "common/log/log.h"
+#include "common/log/spdlog.h"
 #include "common/process/termination.h"
 #include "common/telemetry/http_server.h"
 #include "common/version.h"

@@ -3,11 +3,11 @@
 #include <spdlog/logger.h>
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include "common/log/json_formatter.h"
 #include "common/log/level.h"
+#include "common/log/spdlog.h"
 
 namespace sluice::log {
 

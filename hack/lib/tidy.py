@@ -15,6 +15,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 
 def recorded_includes(build):
@@ -30,6 +31,14 @@ def recorded_includes(build):
     return includes
 
 
+def entries_of(build):
+    """The files of the build, as they are compiled without the compiler's own precompiled headers."""
+    entries = json.loads(pathlib.Path(build, "compile_commands.json").read_text())
+    for entry in entries:
+        entry["command"] = re.sub(r" -Winvalid-pch -include \S+/cmake_pch\.hxx", "", entry["command"])
+    return [entry for entry in entries if not generated(entry)]
+
+
 def output_of(entry):
     return re.search(r" -o (\S+)", entry["command"]).group(1)
 
@@ -40,7 +49,7 @@ def key_of(entry, includes, root, common):
     files = [entry["file"]]
     files += [os.path.join(entry["directory"], name) for name in includes.get(output_of(entry), [])]
     for name in sorted({os.path.realpath(name) for name in files}):
-        if name.startswith(root + os.sep) and os.path.exists(name):
+        if name.startswith(root + os.sep) and "cmake_pch.hxx" not in name and os.path.exists(name):
             digest.update(name[len(root):].encode() + b"\0" + pathlib.Path(name).read_bytes())
     return digest.hexdigest()
 
@@ -49,8 +58,8 @@ def generated(entry):
     return os.sep + "build" + os.sep in entry["file"] or entry["file"].endswith(".pb.cc")
 
 
-def check(entry, build):
-    result = subprocess.run(["nice", "clang-tidy", "--quiet", "-p", build, entry["file"]], capture_output=True, text=True)
+def check(entry, database):
+    result = subprocess.run(["nice", "clang-tidy", "--quiet", "-p", database, entry["file"]], capture_output=True, text=True)
     return result.returncode, result.stdout + (result.stderr if result.returncode else "")
 
 
@@ -61,7 +70,7 @@ def main():
     cache.mkdir(parents=True, exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True).stdout
     common = version + pathlib.Path(root, ".clang-tidy").read_bytes()
-    entries = [e for e in json.loads(pathlib.Path(build, "compile_commands.json").read_text()) if not generated(e)]
+    entries = entries_of(build)
     includes = recorded_includes(build)
     todo = []
     for entry in entries:
@@ -71,8 +80,9 @@ def main():
         else:
             todo.append((entry, mark))
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(check, entry, build): (entry, mark) for entry, mark in todo}
+    with tempfile.TemporaryDirectory() as database, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        pathlib.Path(database, "compile_commands.json").write_text(json.dumps(entries))
+        running = {pool.submit(check, entry, database): (entry, mark) for entry, mark in todo}
         for future in concurrent.futures.as_completed(running):
             entry, mark = running[future]
             code, output = future.result()

@@ -1,11 +1,11 @@
 #include "node-agent/agent/cluster.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "common/version.h"
 
 namespace sluice::agent {

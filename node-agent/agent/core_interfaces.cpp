@@ -1,9 +1,9 @@
 // Which interfaces the core is attached to: the choice, and keeping it.
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "node-agent/agent/core.h"
 #include "node-agent/dataplane/causes.h"
 

@@ -1,7 +1,6 @@
 #include "node-agent/agent/run.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <csignal>
 #include <cstdio>
@@ -10,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "common/process/termination.h"
 #include "common/version.h"
 #include "node-agent/agent/cluster.h"

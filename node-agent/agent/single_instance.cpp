@@ -8,7 +8,6 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
-#include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,6 +21,8 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::agent {
 namespace {

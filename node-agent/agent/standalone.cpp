@@ -1,12 +1,13 @@
 #include "node-agent/agent/standalone.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sys/random.h>
 
 #include <array>
 #include <set>
 #include <utility>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::agent {
 namespace {

@@ -4,7 +4,6 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "common/api/convert.h"
+#include "common/log/spdlog.h"
 #include "common/tls/certificates.h"
 #include "node-agent/api/messages.h"
 #include "node-agent/api/session.h"

@@ -1,11 +1,10 @@
 #include "node-agent/api/session.h"
 
-#include <spdlog/spdlog.h>
-
 #include <thread>
 #include <utility>
 
 #include "common/api/convert.h"
+#include "common/log/spdlog.h"
 #include "node-agent/api/messages.h"
 
 namespace sluice::agent::api {

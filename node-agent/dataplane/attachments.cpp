@@ -3,13 +3,13 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <set>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/tc.h"

@@ -1,7 +1,6 @@
 #include "node-agent/dataplane/kernel_dataplane.h"
 
 #include <bpf/bpf.h>
-#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <optional>
 #include <set>
 
+#include "common/log/spdlog.h"
 #include "node-agent/dataplane/attachments.h"
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/counter_maps.h"

@@ -1,12 +1,13 @@
 #include "node-agent/dataplane/libbpf_log.h"
 
 #include <bpf/libbpf.h>
-#include <spdlog/spdlog.h>
 
 #include <array>
 #include <cstdarg>
 #include <cstdio>
 #include <string>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::agent::dataplane {
 namespace {

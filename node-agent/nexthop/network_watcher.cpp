@@ -5,7 +5,6 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <poll.h>
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "node-agent/nexthop/rtnetlink.h"
 
 namespace sluice::agent::nexthop {

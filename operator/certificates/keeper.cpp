@@ -1,7 +1,6 @@
 #include "operator/certificates/keeper.h"
 
 #include <openssl/evp.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/log/spdlog.h"
 #include "operator/kube/api.h"
 #include "operator/kube/reflector.h"
 

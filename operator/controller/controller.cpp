@@ -1,7 +1,5 @@
 #include "operator/controller/controller.h"
 
-#include <spdlog/spdlog.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -9,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/log/spdlog.h"
 #include "operator/controller/exposition.h"
 #include "operator/controller/leader.h"
 

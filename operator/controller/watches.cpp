@@ -1,9 +1,9 @@
 #include "operator/controller/watches.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::controller {
 

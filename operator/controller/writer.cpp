@@ -1,8 +1,8 @@
 #include "operator/controller/writer.h"
 
-#include <spdlog/spdlog.h>
-
 #include <utility>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::controller {
 

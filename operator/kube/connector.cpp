@@ -9,13 +9,14 @@
 #include <cpprest/http_client.h>
 #include <netdb.h>
 #include <pplx/threadpool.h>
-#include <spdlog/spdlog.h>
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
 #include <mutex>
 #include <optional>
 #include <utility>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::kube {
 namespace {

@@ -1,10 +1,10 @@
 // Credentials that follow their files and plugins.
-#include <spdlog/spdlog.h>
 
 #include <fstream>
 #include <mutex>
 #include <sstream>
 
+#include "common/log/spdlog.h"
 #include "operator/kube/config.h"
 #include "operator/kube/exec_plugin.h"
 

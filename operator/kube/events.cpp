@@ -1,7 +1,5 @@
 #include "operator/kube/events.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
@@ -10,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "common/log/spdlog.h"
 #include "operator/kube/event_rules.h"
 #include "operator/kube/time_text.h"
 

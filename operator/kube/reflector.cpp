@@ -1,7 +1,5 @@
 #include "operator/kube/reflector.h"
 
-#include <spdlog/spdlog.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -10,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "common/log/spdlog.h"
 #include "operator/kube/api.h"
 #include "operator/kube/watch_rules.h"
 

@@ -1,13 +1,13 @@
 #include "operator/publish/grpc_publisher.h"
 
 #include <grpc/support/log.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <string_view>
 #include <utility>
 
 #include "common/api/convert.h"
+#include "common/log/spdlog.h"
 #include "operator/publish/decode.h"
 
 namespace sluice::publish {

@@ -1,8 +1,8 @@
 #include "common/log/log.h"
+#include "common/log/spdlog.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/spdlog.h>
 
 #include <nlohmann/json.hpp>
 #include <sstream>

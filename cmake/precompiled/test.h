@@ -1,0 +1,28 @@
+// Compiled once for all tests: headers of packages that nearly all of them include. A test includes what it uses all the
+// same: other presets and clang-tidy compile it without this.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <ranges>
+#include <set>
+#include <span>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <tl/expected.hpp>
+#include <utility>
+#include <variant>
+#include <vector>
