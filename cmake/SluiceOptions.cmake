@@ -13,6 +13,8 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 add_library(sluice_options INTERFACE)
 target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers
                                                 -Wnon-virtual-dtor -Werror)
+# g++ collects its garbage from a few MB on, and none of these files comes near a GB: 7 % of the time.
+target_compile_options(sluice_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:SHELL:--param ggc-min-heapsize=1048576>)
 target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
 if(SLUICE_SANITIZE)
   # g++ 12 takes the sanitizers' checks for reads of uninitialised values, also in the standard library's headers.

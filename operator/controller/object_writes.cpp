@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "operator/kube/json_text.h"
+
 namespace sluice::controller {
 
 namespace {
@@ -50,30 +52,30 @@ std::string fingerprint_of(const status::Write& write) {
       }
     }
   }
-  return out + body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return out + kube::to_text(body);
 }
 
 }  // namespace
 
 void add_claim_writes(const ipam::ClaimWrites& claims, std::vector<Write>& writes) {
   for (const auto& claim : claims.create) {
-    const std::string body = resources::claim_object(claim).dump();
+    const std::string body = kube::to_text(resources::claim_object(claim));
     writes.push_back({.key = "claim " + claim.meta.key.name,
                       .kind = "claim",
                       .base_version = {},
                       .fingerprint = "create " + body,
                       .perform = [body](kube::Api& api) {
-                        return drop_value(api.create(kube::kAddressClaims, {}, json::parse(body)));
+                        return drop_value(api.create(kube::kAddressClaims, {}, kube::parse_json(body)));
                       }});
   }
   for (const auto& claim : claims.update) {
-    const std::string body = resources::claim_object(claim).dump();
+    const std::string body = kube::to_text(resources::claim_object(claim));
     writes.push_back({.key = "claim " + claim.meta.key.name,
                       .kind = "claim",
                       .base_version = claim.meta.resource_version,
                       .fingerprint = "update " + body,
                       .perform = [body](kube::Api& api) {
-                        return drop_value(api.update(kube::kAddressClaims, json::parse(body)));
+                        return drop_value(api.update(kube::kAddressClaims, kube::parse_json(body)));
                       }});
   }
   for (const auto& claim : claims.remove) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "operator/kube/json_text.h"
 #include "operator/kube/watch_rules.h"
 
 namespace sluice::kube {
@@ -46,7 +47,7 @@ Result<Object> parsed(Result<Response> response, std::string operation, const st
     return tl::unexpected(std::move(error));
   }
   if (!response->ok()) return tl::unexpected(error_of(*response, std::move(operation), object));
-  auto body = nlohmann::json::parse(response->body, nullptr, false);
+  auto body = parse_json(response->body);
   if (body.is_discarded()) return fail(ErrorKind::unavailable, std::move(operation), object, "the answer is not JSON");
   return std::make_shared<const nlohmann::json>(std::move(body));
 }
@@ -55,7 +56,7 @@ Request write(std::string method, std::string path, const nlohmann::json& body) 
   Request request;
   request.method = std::move(method);
   request.path = std::move(path);
-  request.body = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  request.body = to_text(body);
   return request;
 }
 
@@ -83,7 +84,7 @@ const char* content_type(PatchType type) {
 Error error_of(const Response& response, std::string operation, std::string object) {
   Error error{ErrorKind::internal, std::move(operation), std::move(object), {}, {}};
   const WatchFailure failure = failure_of(response);
-  const auto status = nlohmann::json::parse(response.body, nullptr, false);
+  const auto status = parse_json(response.body);
   std::string reason;
   if (status.is_object() && status.contains("reason") && status["reason"].is_string()) reason = status["reason"];
   error.kind = kind_of(response.status, reason);
@@ -150,7 +151,7 @@ Result<ObjectList> Api::consistent_list(const Resource& resource, const ListOpti
         if (refusal != nullptr) *refusal = *response;
         return tl::unexpected(error_of(*response, operation, object));
       }
-      auto page = nlohmann::json::parse(response->body, nullptr, false);
+      auto page = parse_json(response->body);
       if (!page.is_object()) return fail(ErrorKind::unavailable, operation, object, "the answer is not a list");
       take_items(page, resource, list.items);
       list.resource_version = resource_version_of(page);

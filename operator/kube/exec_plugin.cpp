@@ -11,6 +11,7 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "operator/kube/json_text.h"
 #include "operator/kube/time_text.h"
 
 namespace sluice::kube {
@@ -95,7 +96,7 @@ Result<ExecCredential> parse_exec_credential(std::string_view output, const Exec
   const auto invalid = [&plugin](std::string reason) {
     return fail(ErrorKind::invalid, "read what credential plugin printed", plugin.command, std::move(reason));
   };
-  const auto root = nlohmann::json::parse(output, nullptr, false);
+  const auto root = parse_json(output);
   if (!root.is_object()) return invalid("not a JSON object");
   if (string_or_empty(root, "kind") != "ExecCredential") return invalid("not an ExecCredential");
   if (string_or_empty(root, "apiVersion") != plugin.api_version) {
@@ -128,7 +129,7 @@ std::string exec_info(const ExecPlugin& plugin, const ClusterConfig& config) {
     if (!config.tls_server_name.empty()) cluster["tls-server-name"] = config.tls_server_name;
     if (config.insecure_skip_tls_verify) cluster["insecure-skip-tls-verify"] = true;
   }
-  return info.dump();
+  return to_text(info);
 }
 
 Result<ExecCredential> run_exec_plugin(const ExecPlugin& plugin, const ClusterConfig& config,

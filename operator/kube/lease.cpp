@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/log/spdlog.h"
+#include "operator/kube/json_text.h"
 #include "operator/kube/lease_rules.h"
 #include "operator/kube/time_text.h"
 
@@ -146,7 +147,7 @@ class ElectorImpl final : public LeaderElector {
     const auto response = transport_->send(what);
     if (!response) return fail(response.error().kind, operation, object, response.error().reason);
     if (!response->ok()) return tl::unexpected(error_of(*response, operation, object));
-    auto body = nlohmann::json::parse(response->body, nullptr, false);
+    auto body = parse_json(response->body);
     if (!body.is_object()) return fail(ErrorKind::unavailable, operation, object, "the answer is not JSON");
     return body;
   }
@@ -160,7 +161,7 @@ class ElectorImpl final : public LeaderElector {
                                  {"kind", kLeases.kind},
                                  {"metadata", {{"name", options_.name}, {"namespace", options_.ns}}}};
       Request create = request("POST", kLeases.path(options_.ns));
-      create.body = fresh.dump();
+      create.body = to_text(fresh);
       lease = call(create, "create");
       if (!lease && lease.error().kind == ErrorKind::denied) {
         lease.error().reason +=
@@ -203,7 +204,7 @@ class ElectorImpl final : public LeaderElector {
       if (wanted_epoch_) record.epoch = std::max(record.epoch, *wanted_epoch_);
     }
     Request put = request("PUT", kLeases.path(options_.ns, options_.name));
-    put.body = write_lease(*lease_, record).dump();
+    put.body = to_text(write_lease(*lease_, record));
     auto lease = call(put, "renew");
     if (!lease) return tl::unexpected(lease.error());
     note(std::move(*lease));
@@ -276,7 +277,7 @@ class ElectorImpl final : public LeaderElector {
     if (!lease_) return;
     Request put = request("PUT", kLeases.path(options_.ns, options_.name));
     put.timeout = std::chrono::seconds(2);
-    put.body = write_lease(*lease_, rules_.released(rfc3339_micro(std::chrono::system_clock::now()))).dump();
+    put.body = to_text(write_lease(*lease_, rules_.released(rfc3339_micro(std::chrono::system_clock::now()))));
     if (auto done = call(put, "release"); !done) spdlog::warn("{}", done.error().message());
   }
 

@@ -10,6 +10,7 @@
 
 #include "common/log/spdlog.h"
 #include "operator/kube/api.h"
+#include "operator/kube/json_text.h"
 #include "operator/kube/watch_rules.h"
 
 namespace sluice::kube {
@@ -28,7 +29,7 @@ struct Event {
 
 // Unknown types and fields are passed over; what is not an event at all is not.
 std::optional<Event> parse_event(const std::string& line) {
-  auto root = nlohmann::json::parse(line, nullptr, false);
+  auto root = parse_json(line);
   if (!root.is_object() || !root.contains("type") || !root.contains("object") || !root["type"].is_string()) {
     return std::nullopt;
   }
@@ -148,7 +149,7 @@ class ReflectorImpl final : public Reflector {
     const auto response = transport_->send(request);
     if (!response) return list_failed(failure_of(response.error()));
     if (!response->ok()) return list_failed(failure_of(*response));
-    auto body = nlohmann::json::parse(response->body, nullptr, false);
+    auto body = parse_json(response->body);
     if (!body.is_object() || resource_version_of(body).empty()) {
       return list_failed({0, false, {}, "the answer is not a list"});
     }
@@ -360,7 +361,7 @@ class ReflectorImpl final : public Reflector {
     const auto response = transport_->send(request);
     if (!response) return failure_of(response.error());
     if (!response->ok()) return failure_of(*response);
-    const auto body = nlohmann::json::parse(response->body, nullptr, false);
+    const auto body = parse_json(response->body);
     version = resource_version_of(body);
     return std::nullopt;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "operator/kube/json_text.h"
 #include "operator/kube/object.h"
 
 namespace sluice::kube {
@@ -73,7 +74,7 @@ WatchFailure failure_of_status(const nlohmann::json& status) {
 }
 
 WatchFailure failure_of(const Response& response) {
-  const auto body = nlohmann::json::parse(response.body, nullptr, false);
+  const auto body = parse_json(response.body);
   WatchFailure failure;
   if (body.is_object()) failure = failure_of_status(body);
   if (response.status != 0) failure.code = failure.code == kGone ? kGone : response.status;
