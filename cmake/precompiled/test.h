@@ -1,5 +1,5 @@
-// Compiled once for all tests: headers of packages that nearly all of them include. A test includes what it uses all the
-// same: other presets and clang-tidy compile it without this.
+// Compiled once for all tests: headers of packages that nearly all of them include. A test includes what it uses all
+// the same: other presets and clang-tidy compile it without this.
 #pragma once
 
 #include <gmock/gmock.h>
