@@ -13,6 +13,8 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 add_library(sluice_options INTERFACE)
 target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wno-missing-field-initializers
                                                 -Wnon-virtual-dtor -Werror)
+# Everywhere, as some packages ask for it: it defines a macro, and precompiled headers are for one set of macros.
+target_compile_options(sluice_options INTERFACE -pthread)
 # g++ collects its garbage from a few MB on, and none of these files comes near a GB: 7 % of the time.
 target_compile_options(sluice_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:SHELL:--param ggc-min-heapsize=1048576>)
 target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
@@ -44,4 +46,5 @@ function(sluice_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC sluice_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+  sluice_use_precompiled(${name} library)
 endfunction()

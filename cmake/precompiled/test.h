@@ -1,27 +1,7 @@
-// Compiled once for all tests: headers of packages that nearly all of them include. A test includes what it uses all
-// the same: other presets and clang-tidy compile it without this.
+// The same for all tests.
 #pragma once
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <array>
-#include <chrono>
-#include <filesystem>
-#include <functional>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <ranges>
-#include <set>
-#include <span>
-#include <sstream>
-#include <string>
-#include <string_view>
-#include <thread>
-#include <tl/expected.hpp>
-#include <utility>
-#include <variant>
-#include <vector>
+#include "cmake/precompiled/library.h"

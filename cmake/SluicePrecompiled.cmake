@@ -1,0 +1,29 @@
+# Headers of the standard library and of GoogleTest, compiled once: a build from nothing takes a quarter less time. One set for what
+# is compiled as a library's code is, one for what is compiled as a test's is: the compiler takes such headers only with the
+# flags that they were compiled with. nlohmann/json is in neither: what includes it is no faster by that, and all else slower.
+option(SLUICE_PRECOMPILE "Compile headers that nearly all files include once" ON)
+
+# sluice_precompiled(KIND): KIND is library or test, of cmake/precompiled/KIND.h.
+function(sluice_precompiled kind)
+  add_library(sluice_precompiled_${kind} OBJECT ${PROJECT_SOURCE_DIR}/cmake/precompiled/empty.cpp)
+  target_link_libraries(sluice_precompiled_${kind} PRIVATE sluice_options tl::expected)
+  target_precompile_headers(sluice_precompiled_${kind} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/precompiled/${kind}.h)
+endfunction()
+
+function(sluice_use_precompiled name kind)
+  if(SLUICE_PRECOMPILE)
+    target_precompile_headers(${name} REUSE_FROM sluice_precompiled_${kind})
+    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+      # g++ 12 forgets that such headers are the system's, and takes std::string's copies for ones beyond its bounds.
+      target_compile_options(${name} PRIVATE -Wno-array-bounds)
+    endif()
+  endif()
+endfunction()
+
+if(SLUICE_PRECOMPILE)
+  sluice_precompiled(library)
+  if(SLUICE_TESTS)
+    sluice_precompiled(test)
+    sluice_test_options(sluice_precompiled_test)
+  endif()
+endif()
