@@ -3,11 +3,19 @@
 # flags that they were compiled with. nlohmann/json is in neither: what includes it is no faster by that, and all else slower.
 option(SLUICE_PRECOMPILE "Compile headers that nearly all files include once" ON)
 
-# sluice_precompiled(KIND): KIND is library or test, of cmake/precompiled/KIND.h.
+# By name and not in a header of the house: its path would be in the result, which other clones take from the compiler cache.
+set(SLUICE_PRECOMPILED_library
+    <algorithm> <array> <chrono> <filesystem> <functional> <map> <memory> <mutex> <optional> <ranges> <set> <span> <sstream> <string>
+    <string_view> <thread> <tl/expected.hpp> <utility> <variant> <vector>)
+set(SLUICE_PRECOMPILED_test <gmock/gmock.h> <gtest/gtest.h> ${SLUICE_PRECOMPILED_library})
+
+# sluice_precompiled(KIND): KIND is library or test.
 function(sluice_precompiled kind)
-  add_library(sluice_precompiled_${kind} OBJECT ${PROJECT_SOURCE_DIR}/cmake/precompiled/empty.cpp)
+  set(source ${PROJECT_BINARY_DIR}/generated/precompiled.cpp)
+  file(CONFIGURE OUTPUT ${source} CONTENT "// Something to compile the headers with.\n")
+  add_library(sluice_precompiled_${kind} OBJECT ${source})
   target_link_libraries(sluice_precompiled_${kind} PRIVATE sluice_options tl::expected)
-  target_precompile_headers(sluice_precompiled_${kind} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/precompiled/${kind}.h)
+  target_precompile_headers(sluice_precompiled_${kind} PRIVATE ${SLUICE_PRECOMPILED_${kind}})
 endfunction()
 
 function(sluice_use_precompiled name kind)

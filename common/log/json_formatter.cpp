@@ -1,12 +1,12 @@
 #include "common/log/json_formatter.h"
 
 #include <spdlog/fmt/chrono.h>
-#include <spdlog/fmt/fmt.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "common/log/level.h"
+#include "common/log/spdlog.h"
 
 namespace sluice::log {
 

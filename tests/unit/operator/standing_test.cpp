@@ -9,7 +9,6 @@ namespace sluice::planner {
 namespace {
 
 using test::Json;
-using test::lb_owner;
 using test::service_owner;
 
 class Standing : public Planning {

@@ -14,7 +14,6 @@ using std::chrono::seconds;
 using test::Json;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 TEST_F(Statuses, NothingIsWrittenTwice) {
   world_.put(test::load_balancer("shop", "lb", Json::object()));

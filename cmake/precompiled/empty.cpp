@@ -1,1 +1,0 @@
-// Something to compile the header with.
