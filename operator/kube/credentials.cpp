@@ -1,5 +1,4 @@
 // Credentials that follow their files and plugins.
-
 #include <fstream>
 #include <mutex>
 #include <sstream>

@@ -61,7 +61,7 @@ TEST_F(ConcurrencyTest, TwoCpusDoNotGiveAnExpiredRecordToTwoFlows) {
   sluice_flow expired{};
   expired.forwarding = SLUICE_FORWARD_NAT;
   expired.state = SLUICE_FLOW_RESET;
-  expired.last_seen = monotonic_now() - uint64_t{2 * SLUICE_IDLE_CLOSED} * 1'000'000'000;
+  expired.last_seen = monotonic_now() - uint64_t{2} * SLUICE_IDLE_CLOSED * 1'000'000'000;
   for (uint16_t port = 0; port < kPorts; port++)
     plane_.put_flow(
         flow_key(nat_end_, {.address = ip("10.9.0.1"), .port = static_cast<uint16_t>(kNatFirst + port)}, kTcp),

@@ -25,6 +25,7 @@ class HistoryTest : public DataplaneTest, public ::testing::WithParamInterface<u
   // All slots alike: planes({2, 0}) is a table of backend 2 that was one of backend 0 before.
   void planes(const std::vector<uint16_t>& candidates) {
     std::vector<std::vector<uint16_t>> all;
+    all.reserve(candidates.size());
     for (const uint16_t candidate : candidates) all.emplace_back(kSlots, candidate);
     plane_.set_planes(tcp_, all);
     plane_.set_planes(udp_, all);

@@ -122,7 +122,7 @@ TEST_F(LocalTest, CountersOfServiceAndBackendCountBothDirections) {
 
 TEST_F(LocalTest, ASegmentedPacketCountsAsItsSegments) {
   plane_.receive(to_service(kSyn));
-  const Packet packet = reply().payload_size(2 * 1448);
+  const Packet packet = reply().payload_size(size_t{2} * 1448);
   EXPECT_TRUE(same_frame(plane_.send(packet.frame(), 2).frame, Packet(packet).from(service_end_).frame()));
   EXPECT_EQ(plane_.service_counters(tcp_.index).return_packets, 2U);
   EXPECT_EQ(plane_.counted(SLUICE_REASON_RETURNED_LOCAL), 2U);

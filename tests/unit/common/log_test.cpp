@@ -1,11 +1,12 @@
 #include "common/log/log.h"
-#include "common/log/spdlog.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <sstream>
+
+#include "common/log/spdlog.h"
 
 namespace sluice::log {
 namespace {
