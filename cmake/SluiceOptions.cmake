@@ -17,7 +17,7 @@ target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshado
 target_compile_options(sluice_options INTERFACE -pthread)
 # g++ collects its garbage from 128 MB on, and none of these files needs a GB: that is 7 % of the time.
 target_compile_options(sluice_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:SHELL:--param ggc-min-heapsize=1048576>)
-target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(SLUICE_SANITIZE)
   # g++ 12 takes the sanitizers' checks for reads of uninitialised values, also in the standard library's headers.
   target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer

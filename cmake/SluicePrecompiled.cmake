@@ -21,10 +21,6 @@ endfunction()
 function(sluice_use_precompiled name kind)
   if(SLUICE_PRECOMPILE)
     target_precompile_headers(${name} REUSE_FROM sluice_precompiled_${kind})
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-      # g++ 12 forgets that such headers are the system's: its false alarms in std::string are no longer suppressed then.
-      target_compile_options(${name} PRIVATE -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow -Wno-stringop-overread)
-    endif()
   endif()
 endfunction()
 

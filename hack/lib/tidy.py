@@ -35,7 +35,7 @@ def entries_of(build):
     """The files of the build, without what only the compiler understands: its precompiled headers and parameters."""
     entries = json.loads(pathlib.Path(build, "compile_commands.json").read_text())
     for entry in entries:
-        entry["command"] = re.sub(r" -Winvalid-pch -include \S+/cmake_pch\.hxx| --param \S+| -Wno-(array-bounds|restrict|stringop-\w+)", "", entry["command"])
+        entry["command"] = re.sub(r" -Winvalid-pch -include \S+/cmake_pch\.hxx| --param \S+", "", entry["command"])
     return [entry for entry in entries if not generated(entry)]
 
 

@@ -1,5 +1,6 @@
 #include "node-agent/api/node_server.h"
 
+#include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
@@ -35,7 +36,7 @@ grpc::Status admit(const grpc::ServerContext& context) {
       std::ranges::any_of(names, [](const grpc::string_ref& name) { return name == tls::kOperatorName; });
   if (known) return grpc::Status::OK;
   spdlog::warn("refused a peer at {} whose certificate does not name {}", context.peer(), tls::kOperatorName);
-  return {grpc::StatusCode::PERMISSION_DENIED, std::string("only ") + tls::kOperatorName + " may speak to an agent"};
+  return {grpc::StatusCode::PERMISSION_DENIED, fmt::format("only {} may speak to an agent", tls::kOperatorName)};
 }
 
 class Service final : public node::v1::NodeAgent::Service {

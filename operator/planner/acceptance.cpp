@@ -1,5 +1,7 @@
 #include "operator/planner/acceptance.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace sluice::planner {
@@ -13,6 +15,11 @@ constexpr const char* kSourceRanges = "service.beta.kubernetes.io/load-balancer-
 constexpr size_t kFamilies = 2;
 constexpr size_t kMaxPorts = 128;            // of one owner in an AddressClaim
 constexpr int64_t kAffinitySeconds = 10800;  // what the API server fills in
+
+// Where a user looks for it.
+std::string place_of(const char* annotation) {
+  return fmt::format("annotation {}", annotation);
+}
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> out;
@@ -101,7 +108,7 @@ std::vector<std::string> wanted_pools(const resources::Service& service) {
 Finding accept(const resources::Service& service) {
   Complaints complaints;
   const std::vector<std::string> annotated = split(service.meta.annotation(kAddresses));
-  const std::string annotation = std::string("annotation ") + kAddresses;
+  const std::string annotation = place_of(kAddresses);
   check_addresses(annotated, annotation, complaints);
   if (!service.load_balancer_ip.empty()) {
     check_addresses({service.load_balancer_ip}, "spec.loadBalancerIP", complaints);
@@ -118,10 +125,10 @@ Finding accept(const resources::Service& service) {
                        annotation + ": at most one address per family; a LoadBalancer resource may have more");
   }
   if (wanted_pools(service).size() > kFamilies) {
-    complaints.invalid("InvalidAnnotation", std::string("annotation ") + kPools + ": at most one pool per family");
+    complaints.invalid("InvalidAnnotation", place_of(kPools) + ": at most one pool per family");
   }
-  check_forwarding(std::string("annotation ") + kForwarding, service.meta.annotation(kForwarding), complaints);
-  if (!service.meta.annotation(kSharingKey).empty()) complaints.not_supported(std::string("annotation ") + kSharingKey);
+  check_forwarding(place_of(kForwarding), service.meta.annotation(kForwarding), complaints);
+  if (!service.meta.annotation(kSharingKey).empty()) complaints.not_supported(place_of(kSharingKey));
   check_families(service.ip_families, complaints);
   if (service.external_traffic_policy == "Local") complaints.not_supported("spec.externalTrafficPolicy Local");
   // A preference, which implementations may leave out. Under Layer2 it would send everything to the announcer's zone.
@@ -138,8 +145,7 @@ Finding accept(const resources::Service& service) {
                              std::to_string(kMaxPorts) + ")");
   }
   if (!service.source_ranges.empty()) complaints.not_supported("spec.loadBalancerSourceRanges");
-  if (!service.meta.annotation(kSourceRanges).empty())
-    complaints.not_supported(std::string("annotation ") + kSourceRanges);
+  if (!service.meta.annotation(kSourceRanges).empty()) complaints.not_supported(place_of(kSourceRanges));
   for (const resources::ServicePort& port : service.ports) {
     check_protocol("spec.ports[" + std::to_string(port.port) + "]", port.protocol, complaints);
   }

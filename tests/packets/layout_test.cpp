@@ -1,9 +1,11 @@
 // The layouts that C++ and the kernel share: fixed sizes here, and the same in the BTF of the programs' object.
 #include <bpf/btf.h>
+#include <bpf/libbpf.h>
 #include <linux/bpf.h>
 
 #include <cstddef>
 #include <cstring>
+#include <memory>
 
 #include "bpf/sluice.skel.h"
 #include "tests/packets/dataplane.h"
@@ -29,6 +31,15 @@ static_assert(SLUICE_REASON_FORWARDED_LOCAL == 0);     // the programs take 0 fo
 // Elements of memory-mapped arrays lie this far apart.
 static_assert(sizeof(sluice_service_key_entry) % 8 == 0 && sizeof(sluice_service) % 8 == 0 &&
               sizeof(sluice_backend) % 8 == 0 && sizeof(sluice_egress) % 8 == 0 && sizeof(sluice_config) % 8 == 0);
+
+using Object = std::unique_ptr<bpf_object, decltype(&bpf_object__close)>;
+
+// The programs' object as the skeleton holds it: read, not loaded.
+Object opened() {
+  size_t size = 0;
+  const void* const elf = sluice_bpf__elf_bytes(&size);
+  return {bpf_object__open_mem(elf, size, nullptr), bpf_object__close};
+}
 
 TEST(Words, OfTheServiceTableGiveBackWhatWasPutIn) {
   const uint64_t word = SLUICE_SERVICE_TABLE_WORD(0xabcdef, 17, 0x87654321);
@@ -98,9 +109,9 @@ TEST(Layout, OfEveryMemberIsTheSameInTheProgramsObject) {
                             MEMBER(sluice_counters, return_bytes),
                             MEMBER(sluice_reason_counters, bytes),
                             MEMBER(sluice_service_reason_key, reason)};
-  sluice_bpf* const skeleton = sluice_bpf__open();
-  ASSERT_NE(skeleton, nullptr);
-  const btf* const types = bpf_object__btf(skeleton->obj);
+  const Object object = opened();
+  ASSERT_NE(object, nullptr);
+  const btf* const types = bpf_object__btf(object.get());
   for (const Member& member : members) {
     const int id = btf__find_by_name_kind(types, member.type, BTF_KIND_STRUCT);
     ASSERT_GT(id, 0) << member.type;
@@ -113,37 +124,37 @@ TEST(Layout, OfEveryMemberIsTheSameInTheProgramsObject) {
     }
     EXPECT_TRUE(found) << member.type << "." << member.name;
   }
-  sluice_bpf__destroy(skeleton);
 }
 
 TEST(Layout, OfEveryMapIsThatOfItsTypes) {
-  sluice_bpf* const skeleton = sluice_bpf__open();
-  ASSERT_NE(skeleton, nullptr);
+  const Object object = opened();
+  ASSERT_NE(object, nullptr);
   const struct {
-    bpf_map* map;
+    const char* name;
     size_t key, value;
     bool mapped;
-  } maps[] = {
-      {skeleton->maps.config, 4, sizeof(sluice_config), true},
-      {skeleton->maps.service_keys, 4, sizeof(sluice_service_key_entry), true},
-      {skeleton->maps.services, 4, sizeof(sluice_service), true},
-      {skeleton->maps.slots, 4, sizeof(uint64_t), true},
-      {skeleton->maps.backends, 4, sizeof(sluice_backend), true},
-      {skeleton->maps.egress, 4, sizeof(sluice_egress), true},
-      {skeleton->maps.flows, sizeof(sluice_flow_key), sizeof(sluice_flow), false},
-      {skeleton->maps.owned_addresses, sizeof(sluice_owned_key), sizeof(sluice_owned), false},
-      {skeleton->maps.service_counters, 4, sizeof(sluice_counters), false},
-      {skeleton->maps.backend_counters, 4, sizeof(sluice_counters), false},
-      {skeleton->maps.reasons, 4, sizeof(sluice_reason_counters), false},
-      {skeleton->maps.service_reasons, sizeof(sluice_service_reason_key), sizeof(sluice_reason_counters), false}};
+  } maps[] = {{"config", 4, sizeof(sluice_config), true},
+              {"service_keys", 4, sizeof(sluice_service_key_entry), true},
+              {"services", 4, sizeof(sluice_service), true},
+              {"slots", 4, sizeof(uint64_t), true},
+              {"backends", 4, sizeof(sluice_backend), true},
+              {"egress", 4, sizeof(sluice_egress), true},
+              {"flows", sizeof(sluice_flow_key), sizeof(sluice_flow), false},
+              {"owned_addresses", sizeof(sluice_owned_key), sizeof(sluice_owned), false},
+              {"service_counters", 4, sizeof(sluice_counters), false},
+              {"backend_counters", 4, sizeof(sluice_counters), false},
+              {"reasons", 4, sizeof(sluice_reason_counters), false},
+              {"service_reasons", sizeof(sluice_service_reason_key), sizeof(sluice_reason_counters), false}};
   for (const auto& c : maps) {
-    SCOPED_TRACE(bpf_map__name(c.map));
-    EXPECT_EQ(bpf_map__key_size(c.map), c.key);
-    EXPECT_EQ(bpf_map__value_size(c.map), c.value);
-    EXPECT_EQ((bpf_map__map_flags(c.map) & BPF_F_MMAPABLE) != 0, c.mapped);
+    SCOPED_TRACE(c.name);
+    const bpf_map* const map = bpf_object__find_map_by_name(object.get(), c.name);
+    ASSERT_NE(map, nullptr);
+    EXPECT_EQ(bpf_map__key_size(map), c.key);
+    EXPECT_EQ(bpf_map__value_size(map), c.value);
+    EXPECT_EQ((bpf_map__map_flags(map) & BPF_F_MMAPABLE) != 0, c.mapped);
   }
-  EXPECT_EQ(bpf_map__max_entries(skeleton->maps.reasons), static_cast<uint32_t>(SLUICE_REASON_COUNT));
-  sluice_bpf__destroy(skeleton);
+  EXPECT_EQ(bpf_map__max_entries(bpf_object__find_map_by_name(object.get(), "reasons")),
+            static_cast<uint32_t>(SLUICE_REASON_COUNT));
 }
 
 TEST(Verifier, NeedsFewInstructions) {
