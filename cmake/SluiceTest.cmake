@@ -1,5 +1,6 @@
-# How a test's code is compiled. It is compiled more often than it runs: without optimisation that takes two thirds of the
-# time.
+# How a test's code is compiled, and what tests share. It is compiled more often than it runs: without optimisation that takes
+# two thirds of the time; of the warnings that need the optimiser it has none. -fPIE for libraries as for programs, since
+# precompiled headers are for one set of flags.
 function(sluice_test_options name)
   target_link_libraries(${name} PRIVATE sluice_options GTest::gtest GTest::gmock)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)

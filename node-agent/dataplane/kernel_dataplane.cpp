@@ -250,10 +250,11 @@ OwnedOutcome KernelDataplane::Open::set_owned(const std::set<OwnedAddress>& want
   const auto key_of = [](const OwnedAddress& one) { return sluice_owned_key{one.address.ipv4(), one.ifindex}; };
   const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
   const auto answer = [&](const OwnedAddress& one) {
-    const auto key = key_of(one);
     if (!one.address.is_ipv4()) {
       note(fail(ErrorKind::not_supported, kAnswer, one.address.to_string(), "IPv6 is not supported"));
-    } else if (bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
+      return;
+    }
+    if (const auto key = key_of(one); bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
       note(fail_errno(errno, kAnswer, one.address.to_string()));
     } else {
       outcome.answered.push_back(one);

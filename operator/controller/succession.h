@@ -33,7 +33,7 @@ class Patience {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::seconds kLasts{60};
-  // From the first call on; for good.
+  // True once kLasts has passed since the first call.
   bool spent(Clock::time_point now);
 
  private:

@@ -1,8 +1,10 @@
 #include "operator/status/ingress.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "operator/resources/json_read.h"
+#include "operator/status/conditions.h"
 
 namespace sluice::status {
 

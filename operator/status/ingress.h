@@ -2,14 +2,15 @@
 #pragma once
 
 #include <functional>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
 #include "operator/resources/cluster_state.h"
-#include "operator/status/conditions.h"
 
 namespace sluice::status {
+
+using Json = nlohmann::json;
 
 // Whether this address, an IPv4 address's text, is the owner's by its claim.
 bool claimed_by(const resources::ClusterState& cluster, const resources::Owner& owner, const std::string& ip);

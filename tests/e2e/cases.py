@@ -285,7 +285,7 @@ def an_upgrade_fails_no_request(lab):
 
 
 def a_lost_nodes_address_moves(lab):
-    """The announcing node is lost: its addresses move, with no operator's or API server's memory of it needed"""
+    """The announcing node is lost: another node announces its addresses, and the claims stay"""
     before, address = lab.addresses(), lab.service_address("web")
     node = lab.announcer(address)
     lab.cluster("stop", str(node))
