@@ -43,8 +43,8 @@ class Leader {
   Leader(Tools tools, resources::ClusterState& cluster) : tools_(std::move(tools)), cluster_(cluster) {}
 
   // Certificates, one consistent look at everything that holds addresses, the epoch, and the state that the agents
-  // hold. Blocks for up to some 50 s, longer where the API server is slow. To be repeated when it fails. Nothing is allocated or pushed before it has
-  // succeeded.
+  // hold. Blocks for up to some 50 s, longer where the API server is slow. To be repeated when it fails. Nothing is
+  // allocated or pushed before it has succeeded.
   Status take_over();
   // One round: decide, push, write. Cheap where nothing has changed. Returns when to do the next though nothing
   // changes.
