@@ -20,8 +20,7 @@ target_compile_options(sluice_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:SHELL:-
 target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(SLUICE_SANITIZE)
   # g++ 12 takes the sanitizers' checks for reads of uninitialised values, also in the standard library's headers.
-  # cpprestsdk's headers use a stream buffer of char as one of unsigned char, which is what vptr is about.
-  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-sanitize=vptr -fno-omit-frame-pointer
+  target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer
                                                   -Wno-maybe-uninitialized)
   if(SLUICE_SANITIZE MATCHES "thread")
     # Boost.Asio's fences: TSan does not see them, but its queues are under mutexes, which it does see.
@@ -29,6 +28,14 @@ if(SLUICE_SANITIZE)
   endif()
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
+
+# sluice_sanitized(NAME): of an executable; what it tells the sanitizers, where there are any.
+function(sluice_sanitized name)
+  if(SLUICE_SANITIZE)
+    target_sources(${name} PRIVATE ${PROJECT_SOURCE_DIR}/common/sanitizers.cpp)
+  endif()
+endfunction()
+
 find_program(SLUICE_LLD ld.lld)
 if(SLUICE_LLD)
   target_link_options(sluice_options INTERFACE -fuse-ld=lld)
