@@ -15,7 +15,7 @@ TEST(SourcePort, LiesInTheRangeAndDoesNotComeTwice) {
   for (const uint32_t count : {1U, 2U, 15U, 16U, 17U, 100U, 10000U, 44512U, 64512U, 65535U})
     for (int round = 0; round < 2000; round++) {
       const uint64_t hash = random();
-      const uint16_t first = static_cast<uint16_t>(65536 - count);
+      const auto first = static_cast<uint16_t>(65536 - count);
       std::set<uint16_t> seen;
       for (uint32_t i = 0; i < SLUICE_PORT_TRIES_NAT; i++) {
         const uint16_t port = sluice_source_port(hash, i, first, count);

@@ -130,7 +130,7 @@ TEST(ChecksumOracle, NoticesEveryChangedBitThatAChecksumCovers) {
                                Packet::udp(at("192.0.2.1", 1), at("192.0.2.2", 2)).payload_size(4)}) {
     const Frame good = Packet(packet).padding(4).frame();
     ASSERT_EQ(checksum_error(good), "");
-    for (size_t bit = 14 * 8; bit < (good.size() - 4) * 8; bit++) {
+    for (size_t bit = size_t{14} * 8; bit < (good.size() - 4) * 8; bit++) {
       Frame damaged = good;
       damaged[bit / 8] ^= static_cast<uint8_t>(1U << bit % 8);
       if (bit / 8 == 14 && bit % 8 >= 4) continue;  // another IP version: not the oracle's
