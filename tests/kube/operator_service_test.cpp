@@ -9,7 +9,6 @@ namespace {
 
 using kube::kAddressClaims;
 using kube::kServices;
-using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;

@@ -34,6 +34,7 @@ AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra, std::
   for (std::string& argument : arguments_of(lab)) arguments.push_back(std::move(argument));
   arguments.insert(arguments.end(), extra.begin(), extra.end());
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   const std::string ns = lab.ns("lb");

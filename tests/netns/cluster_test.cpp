@@ -18,7 +18,6 @@ using agent::bytes_of;
 using agent::ip;
 using agent::PushClient;
 using agent::TestCertificates;
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
@@ -48,8 +47,8 @@ class Cluster : public testing::Test {
  protected:
   // Before any thread is started: those of gRPC live here as well.
   static void SetUpTestSuite() {
-    static const int kMade = unshare(CLONE_NEWNET);
-    ASSERT_EQ(kMade, 0) << "root is needed";
+    static const int unshared = unshare(CLONE_NEWNET);
+    ASSERT_EQ(unshared, 0) << "root is needed";
   }
   explicit Cluster(bool with_pod = false) : lab_(2, with_pod) {
     certificates_.write_agent(lab_.file("tls"));
