@@ -105,7 +105,7 @@ World& world() {
 
 void full_recompute(benchmark::State& bench) {
   World& w = world();
-  for (auto _ : bench) {
+  for ([[maybe_unused]] auto _ : bench) {
     w.cache = {};
     benchmark::DoNotOptimize(w.decide());
   }
@@ -113,13 +113,13 @@ void full_recompute(benchmark::State& bench) {
 
 void nothing_changed(benchmark::State& bench) {
   World& w = world();
-  for (auto _ : bench) benchmark::DoNotOptimize(w.decide());
+  for ([[maybe_unused]] auto _ : bench) benchmark::DoNotOptimize(w.decide());
 }
 
 void one_endpoint_changed(benchmark::State& bench) {
   World& w = world();
   int revision = 0;
-  for (auto _ : bench) {
+  for ([[maybe_unused]] auto _ : bench) {
     bench.PauseTiming();
     w.put(slice(77, ++revision));
     bench.ResumeTiming();
@@ -138,7 +138,7 @@ void with_history(benchmark::State& bench) {
     for (int i = round - 1; i < kServices; i += 10) w.put(slice(i, round));
     w.adopt(w.decide());
   }
-  for (auto _ : bench) {
+  for ([[maybe_unused]] auto _ : bench) {
     w.cache = {};
     benchmark::DoNotOptimize(w.decide());
   }
@@ -152,13 +152,14 @@ void hand_made_slices(benchmark::State& bench) {
   const size_t without = mallinfo2().uordblks;
   w->decide();
   bench.counters["cache_bytes"] = static_cast<double>(mallinfo2().uordblks - without);
-  for (auto _ : bench) benchmark::DoNotOptimize(w->decide());
+  for ([[maybe_unused]] auto _ : bench) benchmark::DoNotOptimize(w->decide());
 }
 
 void statuses(benchmark::State& bench) {
   World& w = world();
   const planner::Round round = w.decide();
-  for (auto _ : bench) benchmark::DoNotOptimize(status::status({w.cluster, round, w.agents, w.options, w.now, {}}));
+  for ([[maybe_unused]] auto _ : bench)
+    benchmark::DoNotOptimize(status::status({w.cluster, round, w.agents, w.options, w.now, {}}));
 }
 
 BENCHMARK(full_recompute)->Unit(benchmark::kMillisecond);

@@ -57,7 +57,7 @@ void make_stores(const Plan& plan, Image& image) {
 
 void from_nothing(benchmark::State& state) {
   const Scene scene = make_scene(static_cast<uint32_t>(state.range(0)));
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     state.PauseTiming();
     Image image(sizes());
     state.ResumeTiming();
@@ -82,7 +82,7 @@ struct Programmed10k {
 
 void after_restart(benchmark::State& state) {
   Programmed10k all;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     Programmer programmer = Programmer::decode(sizes(), {}, all.image.view());
     const Plan plan = programmer.plan(all.image.view(), all.scene.desired, "node0", all.scene.ways);
     if (!plan.writes.empty()) {
@@ -94,7 +94,7 @@ BENCHMARK(after_restart)->Unit(benchmark::kMillisecond);
 
 void decode_only(benchmark::State& state) {
   Programmed10k all;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     benchmark::DoNotOptimize(Programmer::decode(sizes(), {}, all.image.view()));
   }
 }
@@ -105,7 +105,7 @@ void one_backend_leaves(benchmark::State& state) {
   auto& service = all.scene.desired.services.begin()->second;
   const auto backend = service.backends.back();
   bool there = true;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     there ? service.backends.pop_back() : service.backends.push_back(backend);
     there = !there;
     make_stores(all.programmer.plan(all.image.view(), all.scene.desired, "node0", all.scene.ways), all.image);
@@ -117,7 +117,7 @@ BENCHMARK(one_backend_leaves)->Unit(benchmark::kMillisecond);
 void one_way_changes(benchmark::State& state) {
   Programmed10k all;
   auto& way = all.scene.ways.next_hops.begin()->second;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     ++way.mac[5];
     make_stores(all.programmer.plan_ways(all.image.view(), all.scene.ways), all.image);
   }
@@ -126,7 +126,7 @@ BENCHMARK(one_way_changes)->Unit(benchmark::kMillisecond);
 
 void check_all(benchmark::State& state) {
   Programmed10k all;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     if (!all.programmer.check(all.image.view(), nullptr).empty()) {
       state.SkipWithError("differs");
     }
