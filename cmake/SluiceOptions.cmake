@@ -15,7 +15,7 @@ target_compile_options(sluice_options INTERFACE -Wall -Wextra -Wpedantic -Wshado
                                                 -Wnon-virtual-dtor -Werror)
 # Everywhere, as some packages ask for it: it defines a macro, and precompiled headers are for one set of macros.
 target_compile_options(sluice_options INTERFACE -pthread)
-# g++ collects its garbage from 128 MB on, and none of these files needs a GB: that is 7 % of the time.
+# g++ collects its garbage from 128 MB on, which is 7 % of the time. Without it the largest file needs 0.8 GB instead of 0.7.
 target_compile_options(sluice_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:SHELL:--param ggc-min-heapsize=1048576>)
 target_include_directories(sluice_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(SLUICE_SANITIZE)
