@@ -1,10 +1,11 @@
 # How a test's code is compiled, and what tests share. It is compiled more often than it runs: without optimisation that takes
-# two thirds of the time; of the warnings that need the optimiser it has none. -fPIE for libraries as for programs, since
-# precompiled headers are for one set of flags.
+# two thirds of the time; of the warnings that need the optimiser it has none. Nor has it debug information in the release build:
+# GoogleTest says the line, and a crash has the debug preset. -fPIE for libraries as for programs, since precompiled headers
+# are for one set of flags.
 function(sluice_test_options name)
   target_link_libraries(${name} PRIVATE sluice_options GTest::gtest GTest::gmock)
   set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-  target_compile_options(${name} PRIVATE -fPIE -O0)
+  target_compile_options(${name} PRIVATE -fPIE -O0 $<$<CONFIG:RelWithDebInfo>:-g0>)
 endfunction()
 
 # sluice_test_library(NAME SOURCES ... [PUBLIC lib...] [PRIVATE lib...]): what several tests share.
