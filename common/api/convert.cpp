@@ -36,6 +36,7 @@ void to_wire(const state::Service& service, wire::Service& out) {
   out.set_protocol(static_cast<uint32_t>(service.protocol));
   out.set_forwarding(static_cast<wire::Forwarding>(service.forwarding));
   out.set_affinity(static_cast<wire::Affinity>(service.affinity));
+  out.set_affinity_seconds(service.affinity_seconds);
   out.set_traffic_policy(static_cast<wire::TrafficPolicy>(service.traffic_policy));
   for (const auto& prefix : service.allowed_sources) {
     auto& added = *out.add_allowed_sources();
@@ -69,6 +70,15 @@ void to_wire(const state::Node& node, wire::Node& out) {
   out.set_name(node.name);
   to_wire(node.addresses, *out.mutable_addresses());
   to_wire(node.source_addresses, *out.mutable_source_addresses());
+}
+
+void to_wire(const state::Tunnel& tunnel, wire::Tunnel& out) {
+  out.set_port(tunnel.port);
+  for (const auto& key : tunnel.keys) {
+    auto& added = *out.add_keys();
+    added.set_id(key.id);
+    for (const uint64_t word : key.secret) added.add_secret(word);
+  }
 }
 
 void to_wire(const state::Announcement& announcement, wire::Announcement& out) {
@@ -191,6 +201,7 @@ class Reader {
     result.protocol = protocol(in.protocol(), {&path, "protocol"});
     result.forwarding = choice(in.forwarding(), state::Forwarding::direct, {&path, "forwarding"});
     result.affinity = choice(in.affinity(), state::Affinity::client_ip, {&path, "affinity"});
+    if (in.affinity_seconds() != 0) result.affinity_seconds = in.affinity_seconds();
     result.traffic_policy = choice(in.traffic_policy(), state::TrafficPolicy::local, {&path, "traffic_policy"});
     for (const auto& item : in.allowed_sources()) {
       result.allowed_sources.push_back(prefix(item, {&path, "allowed_sources", result.allowed_sources.size()}));
@@ -213,6 +224,27 @@ class Reader {
             addresses(in.source_addresses(), &path, "source_addresses")};
   }
 
+  std::array<uint64_t, 2> two_words(const google::protobuf::RepeatedField<uint64_t>& in, const Path& path) {
+    std::array<uint64_t, 2> result{};
+    if (static_cast<size_t>(in.size()) == result.size()) {
+      std::copy(in.begin(), in.end(), result.begin());
+    } else {
+      findings_.report(path, std::to_string(in.size()) + " words, not 2");
+    }
+    return result;
+  }
+
+  state::Tunnel tunnel(const wire::Tunnel& in) {
+    const Path path{nullptr, "tunnel"};
+    state::Tunnel result;
+    if (in.port() != 0) result.port = number<uint16_t>(in.port(), 0xffff, {&path, "port"});
+    for (const auto& item : in.keys()) {
+      const Path here{&path, "keys", result.keys.size()};
+      result.keys.push_back({item.id(), two_words(item.secret(), {&here, "secret"})});
+    }
+    return result;
+  }
+
   state::Announcement announcement(const wire::Announcement& in, const Path& path) {
     return {address(in.address(), {&path, "address"}),
             {in.nodes().begin(), in.nodes().end()},
@@ -223,8 +255,6 @@ class Reader {
   void insert(std::map<Key, Value>& entries, const Key& key, Value value, const Path& path) {
     if (!entries.emplace(key, std::move(value)).second) findings_.report(path, "listed twice");
   }
-
-  void report(const Path& path, const std::string& what) { findings_.report(path, what); }
 
  private:
   Findings findings_;
@@ -242,6 +272,7 @@ std::string serialise(const state::DesiredState& state) {
   out.set_epoch(state.epoch);
   out.set_revision(state.revision);
   for (const uint64_t word : state.flow_hash_key) out.add_flow_hash_key(word);
+  if (state.tunnel != state::Tunnel{}) to_wire(state.tunnel, *out.mutable_tunnel());
   for (const auto& [id, service] : state.services) to_wire(service, *out.add_services());
   for (const auto& [name, node] : state.nodes) to_wire(node, *out.add_nodes());
   for (const auto& [address, announcement] : state.announcements) to_wire(announcement, *out.add_announcements());
@@ -256,11 +287,8 @@ Result<state::DesiredState> parse(std::string_view bytes) {
   result.cluster_id = in.cluster_id();
   result.epoch = in.epoch();
   result.revision = in.revision();
-  if (static_cast<size_t>(in.flow_hash_key_size()) == result.flow_hash_key.size()) {
-    std::copy(in.flow_hash_key().begin(), in.flow_hash_key().end(), result.flow_hash_key.begin());
-  } else {
-    reader.report({nullptr, "flow_hash_key"}, std::to_string(in.flow_hash_key_size()) + " words, not 2");
-  }
+  result.flow_hash_key = reader.two_words(in.flow_hash_key(), {nullptr, "flow_hash_key"});
+  result.tunnel = reader.tunnel(in.tunnel());
   size_t index = 0;
   for (const auto& item : in.services()) {
     const Path path{nullptr, "services", index++};
@@ -297,6 +325,7 @@ std::string serialise(const state::Delta& delta) {
   to_wire(delta.delete_nodes, *out.mutable_delete_nodes());
   for (const auto& announcement : delta.upsert_announcements) to_wire(announcement, *out.add_upsert_announcements());
   to_wire(delta.delete_announcements, *out.mutable_delete_announcements());
+  if (delta.tunnel) to_wire(*delta.tunnel, *out.mutable_tunnel());
   return bytes_of(out);
 }
 
@@ -322,6 +351,7 @@ Result<state::Delta> parse_delta(std::string_view bytes) {
     const Path path{nullptr, "upsert_announcements", result.upsert_announcements.size()};
     result.upsert_announcements.push_back(reader.announcement(item, path));
   }
+  if (in.has_tunnel()) result.tunnel = reader.tunnel(in.tunnel());
   result.delete_announcements = reader.addresses(in.delete_announcements(), nullptr, "delete_announcements");
   if (!reader.findings().none()) return reader.findings().error(kReadDelta);
   return result;

@@ -21,9 +21,10 @@ std::string serialise(const state::Delta& delta);
 Result<state::Delta> parse_delta(std::string_view bytes);
 
 // The same value as JSON text, for the agent's file on disk and for people: addresses, prefixes and names of choices as
-// people write them, one service, node or announcement a line. It holds the flow hash key, which is secret. Equal
-// states give equal text. Reading checks shapes as `parse` does; fields that are unknown are ignored, those that say
-// nothing may be left out; the reason starts with the field, or with line and column where it is not JSON.
+// people write them, one service, node or announcement a line. It holds the flow hash key and the tunnel's keys, which
+// are secret. Equal states give equal text. Reading checks shapes as `parse` does; fields that are unknown are ignored,
+// those that say nothing may be left out; the reason starts with the field, or with line and column where it is not
+// JSON.
 std::string to_json(const state::DesiredState& state);
 Result<state::DesiredState> from_json(std::string_view text);
 

@@ -20,6 +20,9 @@ constexpr std::array kForwarding = {"Auto", "NAT", "Tunnel", "Direct"};
 constexpr std::array kAffinity = {"None", "ClientIP"};
 constexpr std::array kTrafficPolicy = {"Cluster", "Local"};
 
+// For Backend::joined: as a number it would be one that many readers round.
+constexpr const char* kNotYet = "NotYet";
+
 // --- writing
 
 template <typename List>
@@ -39,7 +42,7 @@ Out to_out(const state::Service& service) {
                         {"group", backend.group},
                         {"node", backend.node},
                         {"zone", backend.zone},
-                        {"joined", backend.joined},
+                        {"joined", backend.joined == state::kNotYet ? Out(kNotYet) : Out(backend.joined)},
                         {"left", backend.left}});
   }
   Out sizes = Out::array();
@@ -50,6 +53,7 @@ Out to_out(const state::Service& service) {
           {"protocol", state::to_string(service.protocol)},
           {"forwarding", kForwarding.at(static_cast<size_t>(service.forwarding))},
           {"affinity", kAffinity.at(static_cast<size_t>(service.affinity))},
+          {"affinitySeconds", service.affinity_seconds},
           {"trafficPolicy", kTrafficPolicy.at(static_cast<size_t>(service.traffic_policy))},
           {"allowedSources", texts(service.allowed_sources)},
           {"drainSeconds", service.drain_seconds},
@@ -90,6 +94,16 @@ std::string key_text(uint64_t word) {
   std::array<char, 24> text{};
   std::snprintf(text.data(), text.size(), "0x%016" PRIx64, word);
   return text.data();
+}
+
+Out key_texts(const std::array<uint64_t, 2>& words) {
+  return {key_text(words[0]), key_text(words[1])};
+}
+
+Out to_out(const state::Tunnel& tunnel) {
+  Out keys = Out::array();
+  for (const auto& key : tunnel.keys) keys.push_back({{"id", key.id}, {"secret", key_texts(key.secret)}});
+  return {{"port", tunnel.port}, {"keys", std::move(keys)}};
 }
 
 // --- reading
@@ -191,7 +205,11 @@ class Reader {
     }
     read_text(result.node, in, {&path, "node"}, false);
     read_text(result.zone, in, {&path, "zone"}, false);
-    read_number(result.joined, in, {&path, "joined"}, false);
+    if (const auto joined = in.find("joined"); joined != in.end() && *joined == kNotYet) {
+      result.joined = state::kNotYet;
+    } else {
+      read_number(result.joined, in, {&path, "joined"}, false);
+    }
     read_number(result.left, in, {&path, "left"}, false);
     return result;
   }
@@ -215,6 +233,7 @@ class Reader {
     protocol(result.protocol, in, {&path, "protocol"});
     read_choice(result.forwarding, in, kForwarding, {&path, "forwarding"});
     read_choice(result.affinity, in, kAffinity, {&path, "affinity"});
+    read_number(result.affinity_seconds, in, {&path, "affinitySeconds"}, false);
     read_choice(result.traffic_policy, in, kTrafficPolicy, {&path, "trafficPolicy"});
     result.allowed_sources = parsed_list<net::Prefix>(in, path, "allowedSources");
     read_number(result.drain_seconds, in, {&path, "drainSeconds"}, false);
@@ -260,19 +279,39 @@ class Reader {
     return word;
   }
 
+  std::array<uint64_t, 2> two_words(const Json& in, const Path& parent, const char* field) {
+    std::vector<uint64_t> words;
+    each(in, parent, field, [&](const Json& item, const Path& path) { words.push_back(key_word(item, path)); });
+    std::array<uint64_t, 2> result{};
+    if (words.size() != result.size()) {
+      findings.report({&parent, field}, std::to_string(words.size()) + " words, not 2");
+    } else {
+      std::copy(words.begin(), words.end(), result.begin());
+    }
+    return result;
+  }
+
+  void tunnel(const Json& in, state::Tunnel& into) {
+    const Path path{nullptr, "tunnel"};
+    const Json* const given = member(in, path, false);
+    if (given == nullptr) return;
+    if (!given->is_object()) return findings.report(path, "not an object");
+    read_number(into.port, *given, {&path, "port"}, false);
+    each(*given, path, "keys", [&](const Json& item, const Path& here) {
+      state::TunnelKey& key = into.keys.emplace_back();
+      read_number(key.id, item, {&here, "id"}, true);
+      key.secret = two_words(item, here, "secret");
+    });
+  }
+
   // What is left of the document when its sections have been read.
   void head(const Json& in, state::DesiredState& into) {
     if (!in.is_object()) return findings.report({}, "not a JSON object");
     read_text(into.cluster_id, in, {nullptr, "clusterId"}, true);
     read_number(into.epoch, in, {nullptr, "epoch"}, true);
     read_number(into.revision, in, {nullptr, "revision"}, true);
-    std::vector<uint64_t> words;
-    each(in, {}, "flowHashKey", [&](const Json& item, const Path& path) { words.push_back(key_word(item, path)); });
-    if (words.size() != into.flow_hash_key.size()) {
-      findings.report({nullptr, "flowHashKey"}, std::to_string(words.size()) + " words, not 2");
-    } else {
-      std::copy(words.begin(), words.end(), into.flow_hash_key.begin());
-    }
+    into.flow_hash_key = two_words(in, {}, "flowHashKey");
+    tunnel(in, into.tunnel);
     for (const char* name : {"services", "nodes", "announcements"}) {
       if (in.contains(name) && !in[name].is_array()) findings.report({nullptr, name}, "not a list");
     }
@@ -337,6 +376,7 @@ std::string to_json(const state::DesiredState& state) {
   std::string out = "{\n\"clusterId\": " + dump(state.cluster_id) + ",\n\"epoch\": " + std::to_string(state.epoch) +
                     ",\n\"revision\": " + std::to_string(state.revision) + ",\n\"flowHashKey\": [\"" +
                     key_text(state.flow_hash_key[0]) + "\", \"" + key_text(state.flow_hash_key[1]) + "\"]";
+  if (state.tunnel != state::Tunnel{}) out += ",\n\"tunnel\": " + dump(to_out(state.tunnel));
   section(out, "services", state.services);
   section(out, "nodes", state.nodes);
   section(out, "announcements", state.announcements);

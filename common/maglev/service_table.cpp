@@ -33,9 +33,11 @@ std::vector<Endpoint> endpoints(const Service& service) {
   std::vector<uint16_t> order(backends.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint16_t>(i);
   const auto name = [&](uint16_t i) { return std::tie(backends[i].address, backends[i].port); };
+  // A stay that is yet to come names no table: only where there is no other it is the newest.
+  const auto since = [&](uint16_t i) { return backends[i].joined == state::kNotYet ? 0 : backends[i].joined + 1; };
   std::sort(order.begin(), order.end(), [&](uint16_t a, uint16_t b) {
     if (name(a) != name(b)) return name(a) < name(b);
-    return backends[a].joined != backends[b].joined ? backends[a].joined > backends[b].joined : a < b;
+    return since(a) != since(b) ? since(a) > since(b) : a < b;
   });
   std::vector<Endpoint> result;
   for (const uint16_t i : order) {
@@ -134,6 +136,7 @@ std::vector<uint16_t> table_at(const Service& service, Revision revision) {
 std::vector<Revision> boundaries(const Service& service) {
   std::vector<Revision> revisions;
   for (const Backend& backend : service.backends) {
+    if (backend.joined == state::kNotYet) continue;
     revisions.push_back(backend.joined);
     revisions.push_back(backend.left);
   }
@@ -147,7 +150,7 @@ std::vector<Revision> boundaries(const Service& service) {
 Service forget_history(Service service, Revision keep_from) {
   std::erase_if(service.backends, [&](const Backend& stay) { return stay.left != 0 && stay.left <= keep_from; });
   for (Backend& stay : service.backends) {
-    if (stay.joined <= keep_from) stay.joined = 0;
+    if (stay.joined != state::kNotYet && stay.joined <= keep_from) stay.joined = 0;
   }
   const uint8_t log2 = log2_at(service, keep_from);
   std::erase_if(service.sizes, [&](const state::TableSize& size) { return size.from <= keep_from; });

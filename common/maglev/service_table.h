@@ -34,7 +34,8 @@ ServiceTable build_service_table(const state::Service& service);
 // The table in force at one revision, 2^(size at that revision) slots. UINT64_MAX: now.
 std::vector<uint16_t> table_at(const state::Service& service, state::Revision revision);
 
-// Revisions at which the service's choice changed, newest first (joined, left and sizes; without 0). All of them.
+// Revisions at which the service's choice changed, newest first (joined, left and sizes; without 0 and kNotYet). All of
+// them.
 std::vector<state::Revision> boundaries(const state::Service& service);
 
 // The service with all history older than `keep_from` forgotten: stays that ended at or before it are dropped, stays

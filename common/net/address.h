@@ -71,6 +71,9 @@ struct Prefix {
   IpAddress address;
   uint8_t length = 0;
   static Result<Prefix> parse(std::string_view text);
+  // As Kubernetes reads a source range: any text form of the address, with host bits, which do not count, and with
+  // space around it.
+  static Result<Prefix> parse_loosely(std::string_view text);
   [[nodiscard]] AddressRange range() const;
   [[nodiscard]] std::string to_string() const;
   friend auto operator<=>(const Prefix&, const Prefix&) = default;

@@ -1,3 +1,6 @@
+#include <arpa/inet.h>
+
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -37,31 +40,59 @@ Number size_less_one(const AddressRange& range) {
   return to_number(range.last) - to_number(range.first);
 }
 
-}  // namespace
-
-Result<Prefix> Prefix::parse(std::string_view text) {
-  const auto refuse = [&](std::string reason) {
-    return fail(ErrorKind::invalid, "parse prefix", "\"" + std::string(text) + "\"", std::move(reason));
-  };
+// With the reason alone where it fails.
+tl::expected<Prefix, std::string> read_prefix(std::string_view text) {
   const size_t slash = text.find('/');
-  if (slash == std::string_view::npos) return refuse("no /LENGTH");
+  if (slash == std::string_view::npos) return tl::unexpected<std::string>("no /LENGTH");
   auto address = IpAddress::parse(text.substr(0, slash));
-  if (!address) return refuse(address.error().reason);
+  if (!address) return tl::unexpected(address.error().reason);
   const std::string_view digits = text.substr(slash + 1);
   unsigned length = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
   const unsigned width = address->is_ipv4() ? 32 : 128;
   if (error != std::errc{} || end != digits.data() + digits.size() || length > width ||
       (digits.size() > 1 && digits.front() == '0')) {
-    return refuse("the length is not a number from 0 to " + std::to_string(width));
+    return tl::unexpected("the length is not a number from 0 to " + std::to_string(width));
   }
-  const auto narrow = static_cast<uint8_t>(length);
-  const Number mask = host_bits(address->family(), narrow);
-  if ((to_number(*address) & mask) != 0) {
-    const Prefix cleared{from_number(address->family(), to_number(*address) & ~mask), narrow};
-    return refuse("host bits are set: write " + cleared.to_string());
+  return Prefix{*address, static_cast<uint8_t>(length)};
+}
+
+Prefix without_host_bits(const Prefix& prefix) {
+  const Number mask = host_bits(prefix.address.family(), prefix.length);
+  return {from_number(prefix.address.family(), to_number(prefix.address) & ~mask), prefix.length};
+}
+
+// The canonical text of an IPv6 address in any form; anything else as it is.
+std::string canonical(std::string_view text) {
+  const std::string terminated(text);
+  std::array<uint8_t, 16> bytes{};
+  if (inet_pton(AF_INET6, terminated.c_str(), bytes.data()) != 1) return terminated;
+  return IpAddress::from_ipv6(bytes).to_string();
+}
+
+}  // namespace
+
+Result<Prefix> Prefix::parse(std::string_view text) {
+  const auto refuse = [&](std::string reason) {
+    return fail(ErrorKind::invalid, "parse prefix", "\"" + std::string(text) + "\"", std::move(reason));
+  };
+  const auto prefix = read_prefix(text);
+  if (!prefix) return refuse(prefix.error());
+  const Prefix cleared = without_host_bits(*prefix);
+  if (cleared != *prefix) return refuse("host bits are set: write " + cleared.to_string());
+  return *prefix;
+}
+
+Result<Prefix> Prefix::parse_loosely(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const size_t first = std::min(text.find_first_not_of(kSpace), text.size());
+  const std::string_view trimmed = text.substr(first, text.find_last_not_of(kSpace) + 1 - first);
+  const size_t slash = std::min(trimmed.find('/'), trimmed.size());
+  const auto prefix = read_prefix(canonical(trimmed.substr(0, slash)) + std::string(trimmed.substr(slash)));
+  if (!prefix) {
+    return fail(ErrorKind::invalid, "parse prefix", "\"" + std::string(text) + "\"", prefix.error());
   }
-  return Prefix{*address, narrow};
+  return without_host_bits(*prefix);
 }
 
 AddressRange Prefix::range() const {

@@ -31,8 +31,8 @@ void change(std::map<Key, Value>& entries, const std::vector<Value>& upserts, co
 }  // namespace
 
 bool Delta::empty() const {
-  return upsert_services.empty() && delete_services.empty() && upsert_nodes.empty() && delete_nodes.empty() &&
-         upsert_announcements.empty() && delete_announcements.empty();
+  return !tunnel && upsert_services.empty() && delete_services.empty() && upsert_nodes.empty() &&
+         delete_nodes.empty() && upsert_announcements.empty() && delete_announcements.empty();
 }
 
 std::optional<Delta> make_delta(const DesiredState& from, const DesiredState& to) {
@@ -47,6 +47,7 @@ std::optional<Delta> make_delta(const DesiredState& from, const Digest& from_dig
   delta.to = to_digest;
   delta.epoch = to.epoch;
   delta.revision = to.revision;
+  if (from.tunnel != to.tunnel) delta.tunnel = to.tunnel;
   compare(from.services, to.services, delta.upsert_services, delta.delete_services);
   compare(from.nodes, to.nodes, delta.upsert_nodes, delta.delete_nodes);
   compare(from.announcements, to.announcements, delta.upsert_announcements, delta.delete_announcements);
@@ -61,6 +62,7 @@ Result<DesiredState> apply_delta(const DesiredState& base, const Delta& delta) {
   DesiredState state = base;
   state.epoch = delta.epoch;
   state.revision = delta.revision;
+  if (delta.tunnel) state.tunnel = *delta.tunnel;
   change(state.services, delta.upsert_services, delta.delete_services, [](const Service& s) { return s.id; });
   change(state.nodes, delta.upsert_nodes, delta.delete_nodes, [](const Node& n) { return n.name; });
   change(state.announcements, delta.upsert_announcements, delta.delete_announcements,

@@ -15,6 +15,7 @@ struct Delta {
   Digest to;    // digest of the content after it
   Epoch epoch = 0;
   Revision revision = 0;
+  std::optional<Tunnel> tunnel;  // where it changed
   std::vector<Service> upsert_services;
   std::vector<std::string> delete_services;
   std::vector<Node> upsert_nodes;

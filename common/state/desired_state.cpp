@@ -26,4 +26,14 @@ const char* to_string(Forwarding forwarding) {
   return "unknown";
 }
 
+DesiredState as_of(DesiredState state, uint32_t contract) {
+  if (contract >= kContract) return state;
+  state.tunnel = {};
+  for (auto& [id, service] : state.services) {
+    service.affinity_seconds = Service{}.affinity_seconds;
+    std::erase_if(service.backends, [](const Backend& backend) { return backend.joined == kNotYet; });
+  }
+  return state;
+}
+
 }  // namespace sluice::state

@@ -10,11 +10,14 @@ namespace sluice::state {
 
 namespace {
 
-// Changes with every change of the encoding below: two versions of Sluice then differ and send a snapshot.
+// Changes with every change of the encoding below: two versions of Sluice then differ and send a snapshot. Fields that
+// are younger than the encoding stand behind it, each with its name, and only where they say something: content that an
+// older version can express has the digest that it computes, too.
 constexpr std::string_view kEncoding = "sluice desired state 1";
 
-// The canonical encoding: integers little-endian at their own width, text and lists behind their length. Nothing is
-// optional, so that no two values share an encoding. Own rather than protobuf's, which promises no canonical form.
+// The canonical encoding: integers little-endian at their own width, text and lists behind their length. Nothing within
+// it is optional, so that no two values share an encoding. Own rather than protobuf's, which promises no canonical
+// form.
 class Encoder {
  public:
   template <std::unsigned_integral T>
@@ -101,6 +104,10 @@ void encode(Encoder& out, const Service& service) {
     out.number(size.from);
     out.number(size.log2);
   });
+  if (service.affinity_seconds != Service{}.affinity_seconds) {
+    out.text("affinity_seconds");
+    out.number(service.affinity_seconds);
+  }
 }
 
 void encode(Encoder& out, const Node& node) {
@@ -108,6 +115,16 @@ void encode(Encoder& out, const Node& node) {
   out.text(node.name);
   out.list(node.addresses, address);
   out.list(node.source_addresses, address);
+}
+
+void encode(Encoder& out, const Tunnel& tunnel) {
+  if (tunnel == Tunnel{}) return;
+  out.text("tunnel");
+  out.number(tunnel.port);
+  out.list(tunnel.keys, [&](const TunnelKey& key) {
+    out.number(key.id);
+    for (const uint64_t word : key.secret) out.number(word);
+  });
 }
 
 void encode(Encoder& out, const Announcement& announcement) {
@@ -148,6 +165,7 @@ Digest digest(const DesiredState& state) {
   section(state.services);
   section(state.nodes);
   section(state.announcements);
+  encode(whole, state.tunnel);
   return hash(whole.bytes());
 }
 

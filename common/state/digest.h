@@ -9,8 +9,8 @@
 
 namespace sluice::state {
 
-// SHA-256. Covers the cluster id, the flow hash key, services, nodes and announcements; not epoch and revision: a new
-// leader that plans the same content finds the same digest and sends nothing.
+// SHA-256. Covers the cluster id, the flow hash key, the tunnel, services, nodes and announcements; not epoch and
+// revision: a new leader that plans the same content finds the same digest and sends nothing.
 struct Digest {
   std::array<uint8_t, 32> bytes{};
   [[nodiscard]] std::string hex() const;

@@ -1,6 +1,7 @@
 #include "common/state/history.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -14,6 +15,8 @@
 
 namespace sluice::state {
 namespace {
+
+constexpr Revision kNow = std::numeric_limits<Revision>::max();
 
 // Who is in the choice, independent of indices: {address, port, group's name, group's weight}.
 using Membership = std::tuple<net::IpAddress, uint16_t, std::string, uint32_t>;
@@ -51,15 +54,47 @@ uint8_t next_log2(uint8_t current, size_t members) {
   return current;
 }
 
+// One stay of before that had not ended, and what is wanted of it now (nullptr: nothing). nullopt: it need not be
+// listed any more.
+std::optional<Backend> move_on(Backend stay, const Backend* wanted, Revision revision) {
+  if (wanted == nullptr) {
+    if (stay.joined == kNotYet) return std::nullopt;
+    stay.left = revision;
+    return stay;
+  }
+  if (stay.joined == kNotYet && wanted->joined != kNotYet) stay.joined = revision;
+  stay.node = wanted->node;
+  stay.zone = wanted->zone;
+  return stay;
+}
+
+// Where nobody that takes flows is in the choice, waiting would refuse them for nothing.
+void join_an_empty_choice(Service& service, Revision revision) {
+  const bool empty = std::ranges::none_of(service.backends, [&](const Backend& backend) {
+    return backend.in_choice_at(kNow) && service.groups.at(backend.group).weight > 0;
+  });
+  if (!empty) return;
+  for (Backend& backend : service.backends) {
+    if (backend.joined == kNotYet) backend.joined = revision;
+  }
+}
+
+size_t endpoints_in_choice(const Service& service) {
+  std::set<std::pair<net::IpAddress, uint16_t>> endpoints;
+  for (const Backend& backend : service.backends) {
+    if (backend.in_choice_at(kNow)) endpoints.emplace(backend.address, backend.port);
+  }
+  return endpoints.size();
+}
+
 }  // namespace
 
 Service evolve(const Service* previous, Service wanted, Revision revision) {
+  const Revision joins = previous != nullptr ? revision : 0;
   std::map<Membership, Backend> joining;
   std::vector<Membership> order;  // as wanted, so that the outcome follows the input's order
-  std::set<std::pair<net::IpAddress, uint16_t>> endpoints;
   for (const Backend& backend : wanted.backends) {
     Membership key = membership(wanted, backend);
-    endpoints.emplace(backend.address, backend.port);
     if (joining.emplace(key, backend).second) order.push_back(std::move(key));
   }
 
@@ -70,17 +105,15 @@ Service evolve(const Service* previous, Service wanted, Revision revision) {
   if (previous != nullptr) {
     next.groups = previous->groups;
     next.sizes = previous->sizes;
-    for (Backend stay : previous->backends) {
-      if (stay.left == 0) {
-        auto kept = joining.extract(membership(*previous, stay));
-        if (kept.empty()) {
-          stay.left = revision;
-        } else {
-          stay.node = std::move(kept.mapped().node);
-          stay.zone = std::move(kept.mapped().zone);
-        }
+    for (const Backend& stay : previous->backends) {
+      if (stay.left != 0) {
+        next.backends.push_back(stay);
+        continue;
       }
-      next.backends.push_back(std::move(stay));
+      const auto kept = joining.extract(membership(*previous, stay));
+      if (auto moved = move_on(stay, kept.empty() ? nullptr : &kept.mapped(), revision)) {
+        next.backends.push_back(std::move(*moved));
+      }
     }
   }
   for (const Membership& key : order) {
@@ -88,13 +121,15 @@ Service evolve(const Service* previous, Service wanted, Revision revision) {
     if (added.empty()) continue;
     Backend& backend = added.mapped();
     backend.group = group_index(next.groups, wanted_groups.at(backend.group));
-    backend.joined = previous != nullptr ? revision : 0;
+    backend.joined = backend.joined == kNotYet ? kNotYet : joins;
     backend.left = 0;
     next.backends.push_back(std::move(backend));
   }
+  join_an_empty_choice(next, joins);
 
-  if (next.sizes.empty()) next.sizes.push_back({0, maglev::wanted_log2(endpoints.size())});
-  const uint8_t log2 = next_log2(next.sizes.back().log2, endpoints.size());
+  const size_t endpoints = endpoints_in_choice(next);
+  if (next.sizes.empty()) next.sizes.push_back({0, maglev::wanted_log2(endpoints)});
+  const uint8_t log2 = next_log2(next.sizes.back().log2, endpoints);
   if (log2 != next.sizes.back().log2) next.sizes.push_back({revision, log2});
 
   drop_unused_groups(next);

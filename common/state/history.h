@@ -7,12 +7,15 @@
 namespace sluice::state {
 
 // `previous` (nullptr: the service is new) moved on to `wanted` at `revision`, which must be above every revision in
-// `previous`. Of `wanted`, `groups` and `backends` say who shall be in the choice (`joined`, `left` and `sizes` are
-// ignored; a repeated {address, port, group} counts once); all other fields are taken as they are.
+// `previous`. Of `wanted`, `groups` and `backends` say who shall be in the choice (`left`, `sizes` and any `joined` but
+// kNotYet are ignored; a repeated {address, port, group} counts once); all other fields are taken as they are.
 //
 // - A member that stays in a group of the same name and weight keeps its stay; one that is new joins at `revision`; one
 // that
 //   is missing left at `revision` and stays listed. A changed weight is another group: its members leave and join.
+// - A new member whose wanted `joined` is kNotYet is listed and does not join yet; it joins at the revision at which it
+// is wanted without, and is gone without a trace where it is not wanted any more. Where nobody else that takes flows is
+// in the choice, it joins at once. One that has joined already is not concerned.
 // - The members of a service without previous are there since ever: it has no history.
 // - The table grows as soon as its members want a larger one and shrinks when twice as many would do with a smaller
 // one.

@@ -24,6 +24,28 @@ Complaint check_enums(const Service& service) {
   return std::nullopt;
 }
 
+Complaint check_affinity(const Service& service) {
+  if (service.affinity == Affinity::none) return std::nullopt;
+  if (service.affinity_seconds >= 1 && service.affinity_seconds <= kMaxAffinitySeconds) return std::nullopt;
+  return "affinity_seconds: " + std::to_string(service.affinity_seconds) + ", not 1 to " +
+         std::to_string(kMaxAffinitySeconds);
+}
+
+Complaint check_families(const Service& service) {
+  std::optional<net::Family> family;
+  const auto differs = [&](const net::IpAddress& address) {
+    if (!family) family = address.family();
+    return *family != address.family();
+  };
+  for (size_t i = 0; i < service.addresses.size(); ++i) {
+    if (differs(service.addresses[i])) return at("addresses", i) + ": of another family than the one before";
+  }
+  for (size_t i = 0; i < service.backends.size(); ++i) {
+    if (differs(service.backends[i].address)) return at("backends", i) + ".address: of another family";
+  }
+  return std::nullopt;
+}
+
 Complaint check_sources(const Service& service) {
   for (size_t i = 0; i < service.allowed_sources.size(); ++i) {
     // The text form refuses a length out of range and host bits that are set.
@@ -50,6 +72,9 @@ Complaint check_backend(const Backend& backend, size_t groups, Revision revision
   if (backend.address == net::IpAddress{}) return "address: 0.0.0.0";
   if (backend.port == 0) return "port: 0";
   if (backend.group >= groups) return "group: " + std::to_string(backend.group) + " of " + std::to_string(groups);
+  if (backend.joined == kNotYet) {
+    return backend.left != 0 ? Complaint("left: set, of a backend that has not joined") : std::nullopt;
+  }
   if (backend.joined > revision) return "joined: later than the state's revision";
   if (backend.left > revision) return "left: later than the state's revision";
   if (backend.left != 0 && backend.left <= backend.joined) return "left: not after joined";
@@ -79,7 +104,9 @@ Complaint check_stays(const Service& service) {
 Complaint check_service(const Service& service, Revision revision) {
   if (service.port == 0) return "port: 0";
   if (auto complaint = check_enums(service)) return complaint;
+  if (auto complaint = check_affinity(service)) return complaint;
   if (auto complaint = check_sources(service)) return complaint;
+  if (auto complaint = check_families(service)) return complaint;
   if (auto complaint = check_sizes(service, revision)) return complaint;
   for (size_t i = 0; i < service.groups.size(); ++i) {
     if (service.groups[i].weight > kMaxWeight) return at("groups", i) + ".weight: above " + std::to_string(kMaxWeight);
@@ -121,8 +148,19 @@ Complaint check_services(const DesiredState& state) {
   return std::nullopt;
 }
 
+Complaint check_tunnel(const Tunnel& tunnel) {
+  if (tunnel.port == 0) return "port: 0";
+  if (tunnel.keys.size() > kMaxTunnelKeys) return "keys: more than " + std::to_string(kMaxTunnelKeys);
+  for (size_t i = 0; i < tunnel.keys.size(); ++i) {
+    if (tunnel.keys[i].secret == std::array<uint64_t, 2>{}) return at("keys", i) + ".secret: 0";
+    if (i > 0 && tunnel.keys[i].id == tunnel.keys[i - 1].id) return at("keys", i) + ".id: that of the key before";
+  }
+  return std::nullopt;
+}
+
 Complaint check(const DesiredState& state) {
   if (state.cluster_id.empty()) return "cluster_id: empty";
+  if (auto complaint = check_tunnel(state.tunnel)) return "tunnel." + *complaint;
   if (auto complaint = check_services(state)) return complaint;
   for (const auto& [name, node] : state.nodes) {
     if (name.empty() || name != node.name) return "nodes[" + name + "].name: empty or not its key";

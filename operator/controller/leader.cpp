@@ -1,6 +1,7 @@
 #include "operator/controller/leader.h"
 
 #include <algorithm>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -26,6 +27,23 @@ constexpr seconds kRetryCertificates{5};
 constexpr seconds kRetryEpoch{5};
 // Beyond the announcement grace, so that an agent which restarts just in time is not overtaken.
 constexpr seconds kGraceMargin{15};
+
+std::array<uint64_t, 2> random_words() {
+  std::random_device source;
+  std::uniform_int_distribution<uint64_t> word(1);
+  return {word(source), word(source)};
+}
+
+void tell_keys(const state::Tunnel& before, const state::Tunnel& now) {
+  if (before.keys == now.keys) {
+    return;
+  }
+  std::string ids;
+  for (const auto& key : now.keys) {
+    ids += (ids.empty() ? "key " : ", accepting also ") + std::to_string(key.id);
+  }
+  spdlog::info("tunnel between nodes: {}", ids);
+}
 
 // A line for every address that has another announcing node than before.
 void tell_moves(const state::DesiredState& before, const planner::Plan& plan) {
@@ -60,6 +78,9 @@ Status Leader::read_cluster_id() {
   planning_.default_class = tools_.options.default_class;
   planning_.ignore_exclude_label = tools_.options.ignore_exclude_label;
   planning_.lost_after = tools_.options.announce_grace + kGraceMargin;
+  planning_.allowed_static_backends = tools_.options.allowed_static_backends;
+  planning_.tunnel_port = tools_.options.tunnel_port;
+  planning_.tunnel_key_rotation = tools_.options.tunnel_key_rotation;
   return {};
 }
 
@@ -208,9 +229,15 @@ Leader::Clock::time_point Leader::round() {
     again = std::min(again, raise_epoch(refused).value_or(again));
   }
   const auto agents = to_planner(progress);
-  const auto decided = planner::decide(
-      {.previous = *state_, .cluster = cluster_, .agents = agents, .options = planning_, .memory = memory_, .now = now},
-      cache_);
+  const auto decided = planner::decide({.previous = *state_,
+                                        .cluster = cluster_,
+                                        .agents = agents,
+                                        .options = planning_,
+                                        .memory = memory_,
+                                        .now = now,
+                                        .wall = wall,
+                                        .random = random_words()},
+                                       cache_);
   memory_ = decided.plan.memory;
   push(decided.plan);
   if (decided.plan.again_at) {
@@ -227,6 +254,7 @@ void Leader::push(const planner::Plan& plan) {
     return;
   }
   tell_moves(*state_, plan);
+  tell_keys(state_->tunnel, plan.next.tunnel);
   auto next = std::make_shared<const state::DesiredState>(plan.next);
   pushed_ = tools_.while_leading([&] { tools_.publisher.publish(next); });
   if (plan.changed) {

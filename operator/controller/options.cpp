@@ -30,6 +30,27 @@ std::string unique(const std::string& base) {
   return base + "_" + std::string(text.data(), end);
 }
 
+std::vector<net::Prefix> parse_prefixes(const std::string& option, const std::string& text) {
+  std::vector<net::Prefix> prefixes;
+  size_t from = 0;
+  while (from < text.size()) {
+    const size_t comma = std::min(text.find(',', from), text.size());
+    auto prefix = net::Prefix::parse(text.substr(from, comma - from));
+    if (!prefix) {
+      throw CLI::ValidationError(option, text.substr(from, comma - from) + ": " + prefix.error().reason);
+    }
+    prefixes.push_back(*prefix);
+    from = comma + 1;
+  }
+  return prefixes;
+}
+
+// In seconds, from "30s", "5m" or "24h".
+CLI::AsNumberWithUnit duration() {
+  return CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}},
+                               CLI::AsNumberWithUnit::CASE_SENSITIVE, "DURATION");
+}
+
 void add_options(CLI::App& app, Options& options, std::string& static_backends) {
   app.add_option("--kubeconfig", options.kubeconfig,
                  "File to reach the API server with; default: $KUBECONFIG, then the pod's service account, then "
@@ -83,12 +104,21 @@ void add_options(CLI::App& app, Options& options, std::string& static_backends) 
   app.add_option(
          "--announce-grace", options.announce_grace,
          "How long an agent that is not reached keeps its addresses, as 30s; the agents' own value must be the same")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int64_t>{{"s", 1}, {"m", 60}, {"h", 3600}},
-                                        CLI::AsNumberWithUnit::CASE_SENSITIVE, "DURATION"))
+      ->transform(duration())
       ->envname("SLUICE_ANNOUNCE_GRACE")
       ->default_str("30s");
+  app.add_option("--tunnel-port", options.tunnel_port, "UDP port of the tunnel between nodes; not the CNI's")
+      ->check(CLI::Range(1, 65535))
+      ->envname("SLUICE_TUNNEL_PORT")
+      ->capture_default_str();
+  app.add_option("--tunnel-key-rotation", options.tunnel_key_rotation,
+                 "After what time the tunnel between nodes gets another key, as 24h; 0: never")
+      ->transform(duration())
+      ->envname("SLUICE_TUNNEL_KEY_ROTATION")
+      ->default_str("24h");
   app.add_option("--allowed-static-backends", static_backends,
-                 "Not supported yet: prefixes that LoadBalancers may name as backends outside the cluster")
+                 "Prefixes of backends outside the cluster that LoadBalancers may name by address, as "
+                 "198.51.100.0/24,2001:db8::/48; default: none")
       ->envname("SLUICE_ALLOWED_STATIC_BACKENDS");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
@@ -117,10 +147,7 @@ std::variant<Options, Exit> parse_options(int argc, const char* const* argv, con
   add_options(app, options, static_backends);
   try {
     app.parse(argc, argv);
-    if (!static_backends.empty()) {
-      throw CLI::ValidationError("--allowed-static-backends",
-                                 "backends outside the cluster are not supported yet; leave it out");
-    }
+    options.allowed_static_backends = parse_prefixes("--allowed-static-backends", static_backends);
     if (const auto listen = parse_listen(options.metrics_listen); std::holds_alternative<std::string>(listen)) {
       throw CLI::ValidationError("--metrics-listen", std::get<std::string>(listen));
     }

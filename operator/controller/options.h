@@ -5,6 +5,9 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
+
+#include "common/net/address.h"
 
 namespace sluice::controller {
 
@@ -25,6 +28,9 @@ struct Options {
   std::string agent_secret = "sluice-agent-tls";
   bool ignore_exclude_label = false;
   std::chrono::seconds announce_grace{30};
+  uint16_t tunnel_port = 6082;
+  std::chrono::seconds tunnel_key_rotation{24 * 3600};  // 0: never
+  std::vector<net::Prefix> allowed_static_backends;
   std::string log_level = "info";
   std::string log_format = "auto";
   bool cleanup = false;

@@ -8,14 +8,15 @@ namespace sluice::controller {
 Succession succeed(const std::map<std::string, Result<publish::AgentInfo>>& answers, state::Epoch lease_epoch,
                    const std::string& cluster_id) {
   Succession succession{.epoch = lease_epoch, .revision = 0, .from = std::nullopt};
-  std::tuple<state::Epoch, state::Revision> latest{0, 0};
+  // Of equal ones that of an agent which knows all fields.
+  std::tuple<state::Epoch, state::Revision, uint32_t> latest{0, 0, 0};
   for (const auto& [node, answer] : answers) {
     if (!answer || answer->cluster_id != cluster_id) {
       continue;
     }
     succession.epoch = std::max(succession.epoch, answer->epoch);
     succession.revision = std::max(succession.revision, answer->revision);
-    const std::tuple held{answer->epoch, answer->revision};
+    const std::tuple held{answer->epoch, answer->revision, answer->contract};
     if (answer->digest && (!succession.from || held > latest)) {
       succession.from = node;
       latest = held;

@@ -29,9 +29,20 @@ struct Case {
     return std::ranges::any_of(kept, [&](const AddressClaim* claim) { return claim->address == address; }) ||
            std::ranges::any_of(taken, [&](const Allocation& a) { return a.address == address; });
   }
-  [[nodiscard]] bool satisfied() const {
-    if (request->wanted.empty()) return !kept.empty() || !taken.empty();
-    return std::ranges::all_of(request->wanted, [this](const IpAddress& address) { return has(address); });
+  [[nodiscard]] bool has(net::Family family) const {
+    return std::ranges::any_of(kept, [&](const AddressClaim* claim) { return claim->address.family() == family; }) ||
+           std::ranges::any_of(taken, [&](const Allocation& a) { return a.address.family() == family; });
+  }
+  // Whether any address of the family will do.
+  [[nodiscard]] bool automatic(net::Family family) const {
+    const auto is_of = [family](const IpAddress& address) { return address.family() == family; };
+    return std::ranges::find(request->families, family) != request->families.end() &&
+           std::ranges::none_of(request->wanted, is_of);
+  }
+  // Whether it lacks this address, or one of its family.
+  [[nodiscard]] bool lacks(const IpAddress& address) const {
+    if (automatic(address.family())) return !has(address.family());
+    return std::ranges::find(request->wanted, address) != request->wanted.end() && !has(address);
   }
 };
 
@@ -44,6 +55,21 @@ bool listed(const std::vector<T>& list, const T& value) {
 bool confuses_old_equipment(const IpAddress& address) {
   const uint8_t last = address.bytes().at(3);
   return address.is_ipv4() && (last == 0 || last == 255);
+}
+
+// The address of a /64's routers (RFC 4291, 2.6.1).
+bool is_router_anycast(const IpAddress& address) {
+  return !address.is_ipv4() &&
+         std::all_of(address.bytes().begin() + 8, address.bytes().end(), [](uint8_t byte) { return byte == 0; });
+}
+
+const char* name_of(net::Family family) {
+  return family == net::Family::ipv4 ? "IPv4" : "IPv6";
+}
+
+bool has_family(const Pool& pool, net::Family family) {
+  return std::ranges::any_of(pool.ranges,
+                             [family](const net::AddressRange& range) { return range.first.family() == family; });
 }
 
 std::string holders(const AddressClaim& claim) {
@@ -85,25 +111,32 @@ class Allocator {
         const auto found = by_owner_.find(owner.owner);
         if (found == by_owner_.end()) continue;
         Case& c = *found->second;
-        (answers(*c.request, *claim) ? c.kept : c.superseded).push_back(claim);
+        (answers(c, *claim) ? c.kept : c.superseded).push_back(claim);
       }
     }
     for (Case& c : cases_) {
-      if (c.request->wanted.empty() && !c.request->keep_only && !c.kept.empty()) keep_one(c);
+      if (c.request->keep_only) continue;
+      for (const net::Family family : c.request->families) {
+        if (c.automatic(family)) keep_one(c, family);
+      }
     }
   }
 
-  // One that names no address may have claims of more than one: of a time when it named them, or on their way out. It
-  // keeps what its users know, also where that lost its claim, else the lowest.
-  void keep_one(Case& c) const {
+  // One that names no address of a family may have claims of more than one: of a time when it named them, or on their
+  // way out. It keeps what its users know, also where that lost its claim, else the lowest.
+  void keep_one(Case& c, net::Family family) const {
     const Request& request = *c.request;
+    const auto others = std::ranges::stable_partition(
+        c.kept, [family](const AddressClaim* claim) { return claim->address.family() != family; });
+    if (others.empty()) return;
     const auto known = std::ranges::find_if(
-        c.kept, [&](const AddressClaim* claim) { return listed(request.programmed, claim->address); });
-    const bool lost = known == c.kept.end() && std::ranges::any_of(request.programmed, [&](const IpAddress& address) {
-                        return !by_address_.contains(address) && from_pools_asked_for(request, address);
-                      });
-    if (known != c.kept.end()) std::iter_swap(c.kept.begin(), known);
-    const auto first = c.kept.begin() + (lost ? 0 : 1);
+        others, [&](const AddressClaim* claim) { return listed(request.programmed, claim->address); });
+    const bool lost =
+        known == others.end() && std::ranges::any_of(request.programmed, [&](const IpAddress& address) {
+          return address.family() == family && !by_address_.contains(address) && from_pools_asked_for(request, address);
+        });
+    if (known != others.end()) std::iter_swap(others.begin(), known);
+    const auto first = others.begin() + (lost ? 0 : 1);
     c.superseded.insert(c.superseded.end(), first, c.kept.end());
     c.kept.erase(first, c.kept.end());
   }
@@ -114,9 +147,10 @@ class Allocator {
     return pool != nullptr && listed(request.pools, pool->name);
   }
 
-  bool answers(const Request& request, const AddressClaim& claim) const {
+  [[nodiscard]] bool answers(const Case& c, const AddressClaim& claim) const {
+    const Request& request = *c.request;
     if (request.keep_only) return true;
-    if (!request.wanted.empty()) return listed(request.wanted, claim.address);
+    if (!c.automatic(claim.address.family())) return listed(request.wanted, claim.address);
     return listed(request.pools, claim.pool) || from_pools_asked_for(request, claim.address);
   }
 
@@ -134,8 +168,7 @@ class Allocator {
   void adopt(Case& c, const std::vector<IpAddress>& incumbent, bool from_pool_only) {
     const Request& request = *c.request;
     for (const IpAddress& address : incumbent) {
-      if ((request.keep_only && !request.standing) || c.satisfied() || !address.is_ipv4() || c.has(address)) continue;
-      if (!request.wanted.empty() && !listed(request.wanted, address)) continue;
+      if ((request.keep_only && !request.standing) || !c.lacks(address)) continue;
       const auto released = input_.busy.contains(address) && listed(request.programmed, address);
       if (by_address_.contains(address) || taken_.contains(address) || (input_.busy.contains(address) && !released))
         continue;
@@ -193,10 +226,27 @@ class Allocator {
     return std::nullopt;
   }
 
+  // Of all families that are needed, or of none.
   void take_any(Case& c) {
     const Request& request = *c.request;
-    if (request.keep_only || !request.wanted.empty() || c.satisfied()) return;
-    std::vector<const Pool*> candidates;
+    if (request.keep_only) return;
+    std::optional<Refusal> refusal;
+    const size_t before = c.taken.size();
+    for (const net::Family family : request.families) {
+      if (!c.automatic(family) || c.has(family)) continue;
+      if (auto why = take_one(c, family); why && !refusal) refusal = std::move(why);
+    }
+    if (!refusal) return;
+    const bool any = std::ranges::any_of(request.families, [&](net::Family family) { return c.has(family); });
+    if (request.any_family && any) return;
+    for (size_t i = before; i < c.taken.size(); ++i) taken_.erase(c.taken[i].address);
+    c.taken.resize(before);
+    if (!c.refusal) c.refusal = std::move(refusal);
+  }
+
+  // Takes an address of the family from the first pool that has one; why not, where none has.
+  std::optional<Refusal> take_one(Case& c, net::Family family) {
+    const Request& request = *c.request;
     std::string refusals;
     std::string reason = "NoPool";
     const auto refuse = [&](const char* why, const std::string& text) {
@@ -204,19 +254,24 @@ class Allocator {
       refusals += (refusals.empty() ? "" : "; ") + text;
     };
     for (const Pool* pool : pools_for(request, refuse)) {
+      if (!has_family(*pool, family)) {
+        refusals += (refusals.empty() ? "" : "; ") + ("AddressPool " + pool->name + " has no ") + name_of(family) +
+                    " addresses";
+        continue;
+      }
       if (const std::string why = pool->refusal(request.meta, namespace_labels(request)); !why.empty()) {
         refuse("NotAdmitted", "AddressPool " + pool->name + ": " + why);
         continue;
       }
-      if (auto address = first_free(*pool)) {
+      if (auto address = first_free(*pool, family)) {
         take(c, *address, pool->name);
-        return;
+        return std::nullopt;
       }
       reason = "PoolExhausted";
-      refusals += (refusals.empty() ? "" : "; ") + exhausted(*pool);
+      refusals += (refusals.empty() ? "" : "; ") + exhausted(*pool, family);
     }
     if (refusals.empty()) refusals = no_pool();
-    c.refusal = Refusal{reason, refusals};
+    return Refusal{reason, refusals};
   }
 
   template <typename Refuse>
@@ -247,15 +302,16 @@ class Allocator {
   }
 
   // Free addresses are only ever taken in a round, so that each range is walked once, past what is in use.
-  std::optional<IpAddress> first_free(const Pool& pool) {
+  std::optional<IpAddress> first_free(const Pool& pool, net::Family family) {
     for (size_t i = 0; i < pool.ranges.size(); ++i) {
       const net::AddressRange& range = pool.ranges[i];
-      if (!range.first.is_ipv4()) continue;
+      if (range.first.family() != family) continue;
       auto [cursor, fresh] = cursors_.try_emplace({pool.name, i}, range.first);
       std::optional<IpAddress>& next = cursor->second;
       while (next) {
         const IpAddress address = *next;
-        const bool usable = free(address) && !(pool.spec->avoid_buggy_ips && confuses_old_equipment(address));
+        const bool usable = free(address) && !is_router_anycast(address) &&
+                            !(pool.spec->avoid_buggy_ips && confuses_old_equipment(address));
         if (usable) return address;
         if (address == range.last)
           next.reset();
@@ -266,12 +322,13 @@ class Allocator {
     return std::nullopt;
   }
 
-  [[nodiscard]] std::string exhausted(const Pool& pool) const {
+  [[nodiscard]] std::string exhausted(const Pool& pool, net::Family family) const {
     size_t in_use = 0;
     uint64_t total = 0;
     for (const net::AddressRange& range : pool.ranges) {
-      if (!range.first.is_ipv4()) continue;
-      total += range.size_clamped();
+      if (range.first.family() != family) continue;
+      const uint64_t size = range.size_clamped();
+      total = size > UINT64_MAX - total ? UINT64_MAX : total + size;
       const auto count = [&](const auto& map) {
         in_use += static_cast<size_t>(std::distance(map.lower_bound(range.first), map.upper_bound(range.last)));
       };
@@ -279,8 +336,10 @@ class Allocator {
       count(taken_);
     }
     return "AddressPool " + pool.name + " is exhausted: " + std::to_string(in_use) + " of " + std::to_string(total) +
-           " addresses are in use" +
-           (pool.spec->avoid_buggy_ips ? ", and avoidBuggyIPs leaves out those that end in .0 and .255" : "") +
+           " " + name_of(family) + " addresses are in use" +
+           (pool.spec->avoid_buggy_ips && family == net::Family::ipv4
+                ? ", and avoidBuggyIPs leaves out those that end in .0 and .255"
+                : "") +
            "; add addresses to it or name another pool";
   }
 
@@ -302,8 +361,11 @@ class Allocator {
     if (!moved) {
       for (const AddressClaim* claim : c.superseded) out.held.push_back(allocation(*claim));
     }
+    const auto position = [](const auto& list, const auto& value) {
+      return std::ranges::find(list, value) - list.begin();
+    };
     const auto rank = [&](const Allocation& a) {
-      return std::ranges::find(c.request->wanted, a.address) - c.request->wanted.begin();
+      return std::pair(position(c.request->wanted, a.address), position(c.request->families, a.address.family()));
     };
     std::ranges::stable_sort(out.held, {}, rank);
     out.claiming = c.taken;

@@ -7,7 +7,7 @@
 // - The incumbent keeps a contested address: by claim, else by what agents have programmed, else by status. Without an
 //   incumbent the older object has it, then namespace/name.
 // - Explicit requests come before automatic ones. Automatic ones take the lowest free address of the first pool that
-// has one.
+// has one, for each address family by itself.
 #pragma once
 
 #include <set>
@@ -18,12 +18,15 @@
 
 namespace sluice::ipam {
 
-// What one Service or LoadBalancer asks for. IPv4 only: others are refused before they come here.
+// What one Service or LoadBalancer asks for.
 struct Request {
   resources::Owner owner;
   resources::ObjectMeta meta;
   std::vector<resources::ClaimPort> ports;
-  std::vector<net::IpAddress> wanted;      // explicitly; empty: one from a pool
+  std::vector<net::IpAddress> wanted;  // explicitly
+  // Of each of these families that `wanted` names no address of, one from a pool. The first one leads.
+  std::vector<net::Family> families{net::Family::ipv4};
+  bool any_family = false;                 // one of `families` is enough, where not all can be had
   std::vector<std::string> pools;          // in this order; empty: the automatic ones
   std::vector<net::IpAddress> programmed;  // what agents have for it
   std::vector<net::IpAddress> in_status;   // what its status says

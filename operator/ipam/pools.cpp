@@ -70,14 +70,7 @@ std::optional<std::string> overlaps_itself(const Pool& pool) {
   return std::nullopt;
 }
 
-bool has_family(const Pool& pool, net::Family family) {
-  return std::ranges::any_of(pool.ranges, [&](const auto& range) { return range.first.family() == family; });
-}
-
 std::optional<std::string> not_built(const Pool& pool) {
-  if (!has_family(pool, net::Family::ipv4)) {
-    return "spec.addresses has IPv6 addresses only, which are not supported yet; add IPv4 addresses";
-  }
   if (pool.spec->allow_cross_namespace_sharing) {
     return "spec.allowCrossNamespaceSharing is not supported yet; remove it";
   }
@@ -198,11 +191,8 @@ Pools::Pools(const std::map<std::string, Ptr<AddressPool>>& specs, const std::ve
       refuse("NotSupported", *why_not);
     } else {
       pool.ready = true;
-      const bool both = has_family(pool, net::Family::ipv6);
-      pool.reason = both ? "IPv4Only" : "Ready";
-      pool.message =
-          both ? "IPv4 addresses are given out from this pool; its IPv6 addresses are not: IPv6 is not supported yet"
-               : "addresses are given out from this pool";
+      pool.reason = "Ready";
+      pool.message = "addresses are given out from this pool";
       for (const net::AddressRange& range : pool.ranges) spans_.emplace(range.first, Span{range.last, pool.name});
     }
   }

@@ -28,7 +28,7 @@ struct Pool {
   resources::Ptr<resources::AddressPool> spec;
   std::vector<net::AddressRange> ranges;  // as written; those that can be read
   bool ready = false;
-  std::string reason;   // Ready, IPv4Only (ready), InvalidAddresses, Overlap, NotSupported
+  std::string reason;   // Ready, InvalidAddresses, Overlap, NotSupported
   std::string message;  // for people
 
   [[nodiscard]] bool contains(const net::IpAddress& address) const;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "operator/planner/families.h"
+
 namespace sluice::planner {
 namespace {
 
@@ -11,10 +13,8 @@ constexpr const char* kAddresses = "sluice.io/addresses";
 constexpr const char* kPools = "sluice.io/address-pools";
 constexpr const char* kForwarding = "sluice.io/forwarding";
 constexpr const char* kSharingKey = "sluice.io/sharing-key";
-constexpr const char* kSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges";
 constexpr size_t kFamilies = 2;
-constexpr size_t kMaxPorts = 128;            // of one owner in an AddressClaim
-constexpr int64_t kAffinitySeconds = 10800;  // what the API server fills in
+constexpr size_t kMaxPorts = 128;  // of one owner in an AddressClaim
 
 // Where a user looks for it.
 std::string place_of(const char* annotation) {
@@ -59,19 +59,41 @@ class Complaints {
   Finding invalid_;
 };
 
-void check_addresses(const std::vector<std::string>& texts, const std::string& field, Complaints& complaints) {
+// `families`: those that the object can have addresses of, as its field `why` says.
+void check_addresses(const std::vector<std::string>& texts, const std::string& field,
+                     const std::vector<net::Family>& families, const std::string& why, Complaints& complaints) {
   for (const std::string& text : texts) {
     const auto address = net::IpAddress::parse(text);
     if (!address)
       complaints.invalid("InvalidAddress",
                          std::string(field).append(" ").append(text).append(": ").append(address.error().reason));
-    else if (!address->is_ipv4())
-      complaints.not_supported(std::string(field).append(" ").append(text).append(" (IPv6)"));
+    else if (std::ranges::find(families, address->family()) == families.end())
+      complaints.invalid("InvalidAddress",
+                         fmt::format("{} {} is {}, and {}", field, text, name_of(address->family()), why));
   }
 }
 
-void check_families(const std::vector<std::string>& families, Complaints& complaints) {
-  if (std::ranges::find(families, "IPv6") != families.end()) complaints.not_supported("spec.ipFamilies IPv6");
+std::string join_names(const std::vector<net::Family>& families) {
+  std::string out;
+  for (const net::Family family : families) out += (out.empty() ? "" : ", ") + std::string(name_of(family));
+  return out;
+}
+
+// Which families a LoadBalancer may list addresses of, and what says so.
+std::pair<std::vector<net::Family>, std::string> listable_families(const resources::LoadBalancer& lb) {
+  std::vector<net::Family> families{net::Family::ipv4, net::Family::ipv6};
+  if (lb.ip_family_policy != "SingleStack") return {families, ""};
+  if (!lb.ip_families.empty()) {
+    families = {parse_families(lb.ip_families).front()};
+    return {families, "spec.ipFamilies is " + join_names(families) + " alone"};
+  }
+  for (const std::string& text : lb.addresses) {
+    const auto address = net::IpAddress::parse(text);
+    if (!address) continue;
+    families = {address->family()};
+    break;
+  }
+  return {families, "spec.ipFamilyPolicy is SingleStack; for addresses of both families set it to PreferDualStack"};
 }
 
 void check_protocol(const std::string& field, const std::string& protocol, Complaints& complaints) {
@@ -80,11 +102,17 @@ void check_protocol(const std::string& field, const std::string& protocol, Compl
 
 // `field` is where it was written, `value` what.
 void check_forwarding(const std::string& field, const std::string& value, Complaints& complaints) {
-  if (value.empty() || value == "Auto" || value == "NAT") return;
-  if (value == "Tunnel" || value == "Direct")
-    complaints.not_supported(field + " " + value);
-  else
-    complaints.invalid("InvalidAnnotation", field + " " + value + ": must be Auto, NAT, Tunnel or Direct");
+  if (value.empty() || value == "Auto" || value == "NAT" || value == "Tunnel" || value == "Direct") return;
+  complaints.invalid("InvalidAnnotation", field + " " + value + ": must be Auto, NAT, Tunnel or Direct");
+}
+
+// One that cannot be read must not leave open what somebody meant to close.
+void check_sources(const std::vector<std::string>& texts, const std::string& field, Complaints& complaints) {
+  for (const std::string& text : texts) {
+    if (const auto prefix = net::Prefix::parse_loosely(text); !prefix) {
+      complaints.invalid("InvalidSourceRange", fmt::format("{} \"{}\": {}", field, text, prefix.error().reason));
+    }
+  }
 }
 
 }  // namespace
@@ -109,18 +137,20 @@ Finding accept(const resources::Service& service) {
   Complaints complaints;
   const std::vector<std::string> annotated = split(service.meta.annotation(kAddresses));
   const std::string annotation = place_of(kAddresses);
-  check_addresses(annotated, annotation, complaints);
+  const std::vector<net::Family> families = parse_families(service.ip_families);
+  const std::string why = "spec.ipFamilies is " + join_names(families) + " alone";
+  check_addresses(annotated, annotation, families, why, complaints);
   if (!service.load_balancer_ip.empty()) {
-    check_addresses({service.load_balancer_ip}, "spec.loadBalancerIP", complaints);
+    check_addresses({service.load_balancer_ip}, "spec.loadBalancerIP", families, why, complaints);
     if (!annotated.empty() && std::ranges::find(annotated, service.load_balancer_ip) == annotated.end()) {
       complaints.invalid("AddressesDiffer", "spec.loadBalancerIP " + service.load_balancer_ip + " and " + annotation +
                                                 " " + service.meta.annotation(kAddresses) +
                                                 " differ; keep one of them");
     }
   }
-  const auto v4 =
-      std::ranges::count_if(annotated, [](const std::string& a) { return a.find(':') == std::string::npos; });
-  if (v4 > 1 || annotated.size() > kFamilies) {
+  const auto v4 = static_cast<size_t>(
+      std::ranges::count_if(annotated, [](const std::string& a) { return a.find(':') == std::string::npos; }));
+  if (v4 > 1 || annotated.size() - v4 > 1) {
     complaints.invalid("InvalidAnnotation",
                        annotation + ": at most one address per family; a LoadBalancer resource may have more");
   }
@@ -129,23 +159,15 @@ Finding accept(const resources::Service& service) {
   }
   check_forwarding(place_of(kForwarding), service.meta.annotation(kForwarding), complaints);
   if (!service.meta.annotation(kSharingKey).empty()) complaints.not_supported(place_of(kSharingKey));
-  check_families(service.ip_families, complaints);
-  if (service.external_traffic_policy == "Local") complaints.not_supported("spec.externalTrafficPolicy Local");
   // A preference, which implementations may leave out. Under Layer2 it would send everything to the announcer's zone.
   if (!service.traffic_distribution.empty()) {
     complaints.not_followed("spec.trafficDistribution " + service.traffic_distribution);
-  }
-  if (service.session_affinity == "ClientIP" && service.affinity_seconds != 0 &&
-      service.affinity_seconds != kAffinitySeconds) {
-    complaints.not_followed("spec.sessionAffinityConfig.clientIP.timeoutSeconds " +
-                            std::to_string(service.affinity_seconds));
   }
   if (service.ports.size() > kMaxPorts) {
     complaints.not_supported("spec.ports (" + std::to_string(service.ports.size()) + ", at most " +
                              std::to_string(kMaxPorts) + ")");
   }
-  if (!service.source_ranges.empty()) complaints.not_supported("spec.loadBalancerSourceRanges");
-  if (!service.meta.annotation(kSourceRanges).empty()) complaints.not_supported(place_of(kSourceRanges));
+  check_sources(service.source_ranges, "spec.loadBalancerSourceRanges or its annotation", complaints);
   for (const resources::ServicePort& port : service.ports) {
     check_protocol("spec.ports[" + std::to_string(port.port) + "]", port.protocol, complaints);
   }
@@ -154,20 +176,21 @@ Finding accept(const resources::Service& service) {
 
 Finding accept(const resources::LoadBalancer& lb) {
   Complaints complaints;
-  check_addresses(lb.addresses, "spec.addresses", complaints);
-  check_families(lb.ip_families, complaints);
-  if (lb.ip_family_policy != "SingleStack") complaints.not_supported("spec.ipFamilyPolicy " + lb.ip_family_policy);
+  const auto [families, why] = listable_families(lb);
+  check_addresses(lb.addresses, "spec.addresses", families, why, complaints);
   if (!lb.sharing_key.empty()) complaints.not_supported("spec.sharingKey");
   check_forwarding("spec.forwarding", lb.forwarding, complaints);
-  if (lb.external_traffic_policy == "Local") complaints.not_supported("spec.externalTrafficPolicy Local");
-  if (!lb.allowed_sources.empty()) complaints.not_supported("spec.allowedSources");
+  check_sources(lb.allowed_sources, "spec.allowedSources", complaints);
   if (lb.health_check) complaints.not_supported("spec.healthCheck");
   for (const resources::LoadBalancerPort& port : lb.ports) {
     check_protocol("spec.ports[" + port.name + "]", port.protocol, complaints);
     if (port.port == 0) complaints.invalid("InvalidPort", "spec.ports[" + port.name + "].port: must be 1 to 65535");
   }
   for (const resources::LoadBalancerBackend& backend : lb.backends) {
-    if (!backend.address.empty()) complaints.not_supported("spec.backends[" + backend.name + "].address");
+    if (const auto address = net::IpAddress::parse(backend.address); !backend.address.empty() && !address) {
+      complaints.invalid("InvalidAddress", fmt::format("spec.backends[{}].address {}: {}", backend.name,
+                                                       backend.address, address.error().reason));
+    }
     for (const auto& [name, port] : backend.ports) {
       if (std::ranges::find(lb.ports, name, &resources::LoadBalancerPort::name) == lb.ports.end()) {
         complaints.invalid("InvalidPort", "spec.backends[" + backend.name + "].ports[" + name +

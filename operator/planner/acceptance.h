@@ -8,8 +8,8 @@ namespace sluice::planner {
 
 bool is_ours(const resources::Service& service, const Options& options);
 
-// Accepted; or NotSupported, InvalidAddress, AddressesDiffer, InvalidAnnotation, InvalidPort with a message that names
-// the fields.
+// Accepted; or NotSupported, InvalidAddress, AddressesDiffer, InvalidAnnotation, InvalidPort, InvalidSourceRange with a
+// message that names the fields.
 Finding accept(const resources::Service& service);
 Finding accept(const resources::LoadBalancer& load_balancer);
 

@@ -1,6 +1,8 @@
 #include "operator/planner/announcements.h"
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 
 namespace sluice::planner {
 namespace {
@@ -142,10 +144,30 @@ Announcer::Eligible Announcer::find_eligible(const std::string& pool) const {
         gone ? "there are no nodes" : "no node matches the nodeSelector of AddressPool " + pool + "'s announcements";
   }
   out.nodes = std::make_shared<const std::set<std::string>>(std::move(nodes));
-  for (const std::string& name : *out.nodes) {
-    out.hashed.emplace_back(hash_bytes(name, name.size()), &name);
-    if (alive(name)) out.living.push_back(out.hashed.back());
+  add_hashes(out);
+  return out;
+}
+
+void Announcer::add_hashes(Eligible& eligible) const {
+  for (const std::string& name : *eligible.nodes) {
+    eligible.hashed.emplace_back(hash_bytes(name, name.size()), &name);
+    if (alive(name)) eligible.living.push_back(eligible.hashed.back());
   }
+}
+
+Announcer::Eligible Announcer::only(const Eligible& of, const std::set<std::string>& nodes) const {
+  if (of.nodes->empty()) return of;
+  std::set<std::string> both;
+  std::ranges::copy_if(nodes, std::inserter(both, both.end()),
+                       [&](const std::string& node) { return of.nodes->contains(node); });
+  Eligible out;
+  if (both.empty()) {
+    out.none_because = "NoLocalEndpoint";
+    out.message = "externalTrafficPolicy Local: endpoints are on " + *nodes.begin() +
+                  (nodes.size() > 1 ? " and others" : "") + " only, which may not announce the address";
+  }
+  out.nodes = std::make_shared<const std::set<std::string>>(std::move(both));
+  add_hashes(out);
   return out;
 }
 
@@ -167,8 +189,11 @@ std::vector<std::string> Announcer::interfaces(const std::string& pool, const st
   return {out.begin(), out.end()};
 }
 
-Announcer::Choice Announcer::choose(const net::IpAddress& address, const std::string& pool) {
-  const Eligible& candidates = eligible(pool);
+Announcer::Choice Announcer::choose(const net::IpAddress& address, const std::string& pool,
+                                    const std::set<std::string>* serving) {
+  std::optional<Eligible> narrowed;
+  if (serving != nullptr) narrowed = only(eligible(pool), *serving);
+  const Eligible& candidates = narrowed ? *narrowed : eligible(pool);
   Choice out;
   out.plan.eligible = candidates.nodes;
   if (candidates.nodes->empty()) {
@@ -182,7 +207,9 @@ Announcer::Choice Announcer::choose(const net::IpAddress& address, const std::st
   std::string why_not_before;
   if (!chosen.empty()) {
     if (!candidates.nodes->contains(chosen))
-      why_not_before = chosen + " may not announce it any more";
+      why_not_before = chosen + (serving != nullptr && eligible(pool).nodes->contains(chosen)
+                                     ? " has no endpoint that is ready, and externalTrafficPolicy is Local"
+                                     : " may not announce it any more");
     else if (is_lost(chosen, input_.cluster, input_.agents, input_.memory, input_.options, input_.now))
       why_not_before = chosen + " was lost";
   }

@@ -30,8 +30,9 @@ class Announcer {
     AddressPlan plan;
     std::optional<state::Announcement> announcement;
   };
-  // `pool`: the name of the address's pool; empty or gone: every node may announce.
-  Choice choose(const net::IpAddress& address, const std::string& pool);
+  // `pool`: the name of the address's pool; empty or gone: every node may announce. `serving`: the nodes that can serve
+  // it, where its services have the policy Local; nullptr: all can.
+  Choice choose(const net::IpAddress& address, const std::string& pool, const std::set<std::string>* serving);
 
  private:
   struct Eligible {
@@ -43,6 +44,8 @@ class Announcer {
   };
   const Eligible& eligible(const std::string& pool);
   [[nodiscard]] Eligible find_eligible(const std::string& pool) const;
+  [[nodiscard]] Eligible only(const Eligible& of, const std::set<std::string>& nodes) const;
+  void add_hashes(Eligible& eligible) const;
   [[nodiscard]] std::vector<std::string> interfaces(const std::string& pool, const std::string& node,
                                                     const net::IpAddress& address) const;
   [[nodiscard]] bool alive(const std::string& node) const;

@@ -7,8 +7,11 @@
 #include "common/state/history.h"
 #include "operator/planner/acceptance.h"
 #include "operator/planner/announcements.h"
+#include "operator/planner/families.h"
 #include "operator/planner/requests.h"
 #include "operator/planner/standing.h"
+#include "operator/planner/tunnel_keys.h"
+#include "operator/planner/waiting.h"
 
 namespace sluice::planner {
 namespace {
@@ -39,8 +42,9 @@ bool same_without_history(const state::Service& before, const state::Service& wa
   };
   return before.sizes.size() == 1 && before.addresses == wanted.addresses && before.port == wanted.port &&
          before.protocol == wanted.protocol && before.forwarding == wanted.forwarding &&
-         before.affinity == wanted.affinity && before.traffic_policy == wanted.traffic_policy &&
-         before.allowed_sources == wanted.allowed_sources && before.drain_seconds == wanted.drain_seconds &&
+         before.affinity == wanted.affinity && before.affinity_seconds == wanted.affinity_seconds &&
+         before.traffic_policy == wanted.traffic_policy && before.allowed_sources == wanted.allowed_sources &&
+         before.drain_seconds == wanted.drain_seconds &&
          std::ranges::equal(before.backends, wanted.backends, same_backend);
 }
 
@@ -50,9 +54,31 @@ size_t count_draining(const state::Service& service) {
     if (b.left != 0) left.emplace(b.address, b.port);
   }
   for (const state::Backend& b : service.backends) {
-    if (b.left == 0) left.erase({b.address, b.port});
+    if (b.left == 0 && b.joined != state::kNotYet) left.erase({b.address, b.port});
   }
   return left.size();
+}
+
+// The nodes that can serve an object's addresses: those with a ready endpoint of every service with policy Local, else
+// of any, else with one that still serves while it terminates. nullopt: every node can, or none has an endpoint, and
+// somebody has to say so to clients.
+std::optional<std::set<std::string>> serving_nodes(const Resolved& resolved) {
+  std::optional<std::set<std::string>> all;
+  std::set<std::string> any;
+  std::set<std::string> terminating;
+  for (size_t i = 0; i < resolved.services.size(); ++i) {
+    const state::Service& service = resolved.services[i];
+    if (service.traffic_policy != state::TrafficPolicy::local) return std::nullopt;
+    for (const state::Backend& backend : service.backends) terminating.insert(backend.node);
+    const std::set<std::string>& ready = resolved.ready_on.at(i);
+    if (ready.empty()) continue;
+    any.insert(ready.begin(), ready.end());
+    if (!all) all = ready;
+    std::erase_if(*all, [&](const std::string& node) { return !ready.contains(node); });
+  }
+  if (all && !all->empty()) return all;
+  if (!any.empty()) return any;
+  return terminating.empty() ? std::nullopt : std::optional(terminating);
 }
 
 // One that keeps its node waiting: everybody's progress is judged by those that can make any.
@@ -76,6 +102,7 @@ class Planner {
     forget_old_history();
     build_nodes();
     build_announcements();
+    build_tunnel();
     settle_revision();
     remember_objects();
     tear_down();
@@ -89,6 +116,7 @@ class Planner {
     plan_.next.flow_hash_key = input_.options.flow_hash_key;
     revision_ = previous_.revision + 1;
     plan_.memory = input_.memory;
+    plan_.memory.waiting.clear();
     for (const auto& [name, node] : input_.cluster.nodes) {
       plan_.nodes.emplace(name, judge_node(*node, input_.options));
       if (!input_.agents.contains(name)) plan_.memory.without_agent.try_emplace(name, input_.now);
@@ -99,22 +127,42 @@ class Planner {
   }
 
   void collect_wishes() {
-    const ResolveCache::Guard guard = cache_.guard(resources::make_guard(input_.cluster));
+    const ResolveCache::Guard guard = cache_.guard(make_guard());
     for (const auto& entry : input_.cluster.services) {
       const resources::Ptr<resources::Service>& service = entry.second;
       if (!is_ours(*service, input_.options)) continue;
       const Owner owner{resources::OwnerKind::service, entry.first};
-      const auto resolve = [&] { return cache_.get(owner, service, input_.cluster, guard); };
+      const FamilyList families = families_for(owner, families_of(*service));
+      const auto resolve = [&] { return cache_.get(owner, service, families, input_.cluster, guard); };
       const auto stay = [&](const InForce& in_force) { return carry_on(*service, in_force, *resolve()); };
       collect(owner, service->meta, service->fingerprint, accept(*service), resolve, stay);
     }
     for (const auto& entry : input_.cluster.load_balancers) {
       const resources::Ptr<resources::LoadBalancer>& lb = entry.second;
       const Owner owner{resources::OwnerKind::load_balancer, entry.first};
-      const auto resolve = [&] { return cache_.get(owner, lb, input_.cluster, guard); };
+      const FamilyList families = families_for(owner, families_of(*lb, input_.cluster));
+      const auto resolve = [&] { return cache_.get(owner, lb, families, input_.cluster, guard); };
       const auto stay = [&](const InForce& in_force) { return carry_on(*lb, in_force, *resolve(), input_.cluster); };
       collect(owner, lb->meta, lb->meta.generation, accept(*lb), resolve, stay);
     }
+  }
+
+  [[nodiscard]] resources::EndpointGuard make_guard() const {
+    resources::EndpointGuard guard = resources::make_guard(input_.cluster);
+    for (const net::Prefix& pods : input_.options.ranges.pods) guard.forbid_pods(pods);
+    guard.allow_outside(input_.options.allowed_static_backends);
+    return guard;
+  }
+
+  // Those that it has addresses of, or is about to have. Without any, its first one: its endpoints are told of already.
+  [[nodiscard]] FamilyList families_for(const Owner& owner, const Families& families) const {
+    std::set<net::Family> out;
+    if (const auto decision = input_.addresses.find(owner); decision != input_.addresses.end()) {
+      for (const ipam::Allocation& held : decision->second.held) out.insert(held.address.family());
+      for (const ipam::Allocation& claiming : decision->second.claiming) out.insert(claiming.address.family());
+    }
+    if (out.empty()) out.insert(families.wanted.front());
+    return {out.begin(), out.end()};
   }
 
   template <typename Resolve, typename Stay>
@@ -150,6 +198,11 @@ class Planner {
                                      : "; what was in force before stays as it was until that is corrected";
     }
     object.programmed = wish.addresses;
+    object.addresses_to_come =
+        decision != input_.addresses.end() &&
+        std::ranges::any_of(decision->second.claiming, [&wish](const ipam::Allocation& claiming) {
+          return std::ranges::find(wish.addresses, claiming) == wish.addresses.end();
+        });
     object.uid = meta.uid;
     if (!wish.addresses.empty()) wishes_.push_back(std::move(wish));
   }
@@ -193,6 +246,7 @@ class Planner {
       for (const Wish& wish : wishes_) {
         for (const state::Service& service : wish.resolved->services) {
           for (const ipam::Allocation& allocation : wish.addresses) {
+            if (allocation.address.family() != family_of(service.id)) continue;
             if (incumbent(wish, service, allocation.address) != incumbents) continue;
             if (wish.standing && !incumbents) continue;  // nothing is added to it
             give(wish, service, allocation.address);
@@ -235,9 +289,19 @@ class Planner {
     const auto before = previous_.services.find(wanted.id);
     const bool known = before != previous_.services.end();
     // Nothing of most services changes in most rounds: no need to put their history together to see that.
-    state::Service next = known && same_without_history(before->second, wanted)
-                              ? before->second
-                              : state::evolve(known ? &before->second : nullptr, std::move(wanted), revision_);
+    state::Service next;
+    if (known && same_without_history(before->second, wanted)) {
+      next = before->second;
+    } else {
+      const Waiting waiting({previous_, input_.agents, input_.memory, input_.now});
+      const auto again = waiting.mark(known ? &before->second : nullptr, wanted);
+      next = state::evolve(known ? &before->second : nullptr, std::move(wanted), revision_);
+      auto listed = waiting.remember(next, revision_);
+      if (!listed.empty()) {
+        wake(again.value_or(input_.now + kMostWaiting));
+        plan_.memory.waiting.emplace(next.id, std::move(listed));
+      }
+    }
     if (next.backends.size() > state::kMaxBackends) next = state::forget(std::move(next), UINT64_MAX);
     const std::string id = next.id;
     plan_.objects.at(owner).services.push_back(id);
@@ -302,9 +366,10 @@ class Planner {
     Announcer announcer(
         {previous_, input_.cluster, input_.agents, input_.options, plan_.memory, plan_.nodes, input_.now});
     for (const Wish& wish : wishes_) {
+      const auto serving = serving_nodes(*wish.resolved);
       for (const ipam::Allocation& allocation : wish.addresses) {
         if (plan_.addresses.contains(allocation.address)) continue;
-        Announcer::Choice choice = announcer.choose(allocation.address, allocation.pool);
+        Announcer::Choice choice = announcer.choose(allocation.address, allocation.pool, serving ? &*serving : nullptr);
         if (choice.announcement) plan_.next.announcements.emplace(allocation.address, std::move(*choice.announcement));
         plan_.addresses.emplace(allocation.address, std::move(choice.plan));
       }
@@ -317,9 +382,19 @@ class Planner {
     }
   }
 
+  void build_tunnel() {
+    const TunnelPlan planned =
+        plan_tunnel({previous_.tunnel, input_.options, plan_.memory, previous_.revision, input_.random, input_.wall,
+                     input_.now, [this](state::Revision revision) { return everywhere(revision); }});
+    plan_.next.tunnel = planned.tunnel;
+    const bool same = planned.tunnel.keys == previous_.tunnel.keys;
+    plan_.memory.tunnel = {same ? planned.revision : revision_, same ? planned.everywhere_since : std::nullopt};
+    if (planned.again_at) wake(*planned.again_at);
+  }
+
   void settle_revision() {
     plan_.changed = plan_.next.services != previous_.services || plan_.next.nodes != previous_.nodes ||
-                    plan_.next.announcements != previous_.announcements ||
+                    plan_.next.announcements != previous_.announcements || plan_.next.tunnel != previous_.tunnel ||
                     plan_.next.cluster_id != previous_.cluster_id ||
                     plan_.next.flow_hash_key != previous_.flow_hash_key;
     plan_.next.revision = plan_.changed ? revision_ : previous_.revision;
@@ -434,9 +509,9 @@ Round decide(const RoundInput& input, ResolveCache& cache) {
   const std::vector<ipam::Request> requests = make_requests(input.cluster, input.previous, input.options);
   const std::set<net::IpAddress> busy = busy_addresses(input.previous, input.memory);
   out.addresses = ipam::allocate({out.pools, input.cluster.claims, input.cluster.namespaces, requests, busy});
-  out.plan = plan(
-      {input.previous, input.cluster, out.addresses.decisions, input.agents, input.options, input.memory, input.now},
-      cache);
+  out.plan = plan({input.previous, input.cluster, out.addresses.decisions, input.agents, input.options, input.memory,
+                   input.now, input.wall, input.random},
+                  cache);
   return out;
 }
 

@@ -15,6 +15,8 @@ struct Input {
   const Options& options;
   const Memory& memory;  // of the plan before, in this term
   Time now;
+  std::chrono::system_clock::time_point wall;
+  std::array<uint64_t, 2> random;  // new in each round: a secret may be made of it
 };
 
 // `cache` is kept by the caller over rounds; results do not depend on it.
@@ -37,6 +39,8 @@ struct RoundInput {
   const Options& options;
   const Memory& memory;
   Time now;
+  std::chrono::system_clock::time_point wall;
+  std::array<uint64_t, 2> random;
 };
 // Pools, allocation and plan, one after the other. Not before every Service, LoadBalancer and claim was read by a
 // consistent LIST.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator/planner/acceptance.h"
+#include "operator/planner/families.h"
 #include "operator/planner/standing.h"
 
 namespace sluice::planner {
@@ -12,13 +13,19 @@ std::vector<net::IpAddress> addresses(const std::vector<std::string>& texts) {
   std::vector<net::IpAddress> out;
   for (const std::string& text : texts) {
     const auto address = net::IpAddress::parse(text);
-    if (address && address->is_ipv4() && std::ranges::find(out, *address) == out.end()) out.push_back(*address);
+    if (address && std::ranges::find(out, *address) == out.end()) out.push_back(*address);
   }
   return out;
 }
 
+void ask_for(const Families& families, ipam::Request& out) {
+  out.families = families.wanted;
+  out.any_family = families.any;
+}
+
 ipam::Request service_request(const resources::Service& service) {
   ipam::Request out;
+  ask_for(families_of(service), out);
   out.owner = {resources::OwnerKind::service, service.meta.key};
   out.meta = service.meta;
   for (const resources::ServicePort& port : service.ports) out.ports.push_back({port.port, port.protocol});
@@ -31,8 +38,9 @@ ipam::Request service_request(const resources::Service& service) {
   return out;
 }
 
-ipam::Request load_balancer_request(const resources::LoadBalancer& lb) {
+ipam::Request load_balancer_request(const resources::LoadBalancer& lb, const resources::ClusterState& cluster) {
   ipam::Request out;
+  ask_for(families_of(lb, cluster), out);
   out.owner = {resources::OwnerKind::load_balancer, lb.meta.key};
   out.meta = lb.meta;
   for (const resources::LoadBalancerPort& port : lb.ports) out.ports.push_back({port.port, port.protocol});
@@ -52,9 +60,11 @@ void stand(ipam::Request& request, const state::DesiredState& previous) {
     if (std::ranges::find(request.wanted, address) == request.wanted.end()) request.wanted.push_back(address);
   }
   request.pools.clear();
+  request.families.clear();
   request.ports.clear();
   for (const state::Service* service : in_force_of(request.owner, previous)) {
-    request.ports.push_back({service->port, to_string(service->protocol)});
+    const resources::ClaimPort port{service->port, to_string(service->protocol)};
+    if (std::ranges::find(request.ports, port) == request.ports.end()) request.ports.push_back(port);
   }
   request.standing = true;
 }
@@ -111,7 +121,7 @@ std::vector<ipam::Request> make_requests(const resources::ClusterState& cluster,
     add(std::move(request), accepted);
   }
   for (const auto& [key, lb] : cluster.load_balancers) {
-    ipam::Request request = load_balancer_request(*lb);
+    ipam::Request request = load_balancer_request(*lb, cluster);
     request.keep_only = lb->meta.deleting;
     const bool accepted = request.keep_only || accept(*lb).good;
     add(std::move(request), accepted);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "operator/planner/families.h"
+
 namespace sluice::planner {
 namespace {
 
@@ -67,17 +69,23 @@ void follow(const state::Service& before, const Present& now, const GroupFollows
     counts.push_back(from_now ? now.count(group.name) : EndpointCount{members, members});
     out.groups.push_back(std::move(group));
   }
+  into.ready_on.emplace_back();
+  if (out.traffic_policy == state::TrafficPolicy::local) {
+    for (const state::Backend& backend : out.backends) into.ready_on.back().insert(backend.node);
+  }
   into.services.push_back(std::move(out));
   into.counts.push_back(std::move(counts));
 }
 
 // Whether the present spec leads this group of this port to a Service and port that exist.
 bool leads_somewhere(const resources::LoadBalancer& lb, const resources::LoadBalancerPort& port,
-                     const std::string& group, const resources::ClusterState& cluster) {
+                     const std::string& group, net::Family family, const resources::ClusterState& cluster) {
   const auto backend = std::ranges::find(lb.backends, group, &resources::LoadBalancerBackend::name);
   if (backend == lb.backends.end()) return false;
+  if (const auto address = net::IpAddress::parse(backend->address)) return address->family() == family;
   const auto service = cluster.services.find({lb.meta.key.ns, backend->service});
   if (service == cluster.services.end() || service->second->type == "ExternalName") return false;
+  if (!families_of(*service->second).has(family)) return false;
   const auto other = std::ranges::find(backend->ports, port.name, [](const auto& entry) { return entry.first; });
   const resources::PortRef& wanted = other == backend->ports.end() ? port.backend_port : other->second;
   return resources::find_port(*service->second, wanted, port.protocol) != nullptr;
@@ -98,13 +106,13 @@ InForce in_force_of(const Owner& owner, const state::DesiredState& state) {
 Resolved carry_on(const resources::Service& service, const InForce& in_force, const Resolved& now) {
   Resolved out;
   out.backends = now.backends;
-  const bool other_family =
-      !service.ip_families.empty() && std::ranges::find(service.ip_families, "IPv4") == service.ip_families.end();
+  const Families families = families_of(service);
   for (const state::Service* before : in_force) {
-    const bool there = !other_family && std::ranges::any_of(service.ports, [&](const resources::ServicePort& port) {
+    const bool has_port = std::ranges::any_of(service.ports, [&](const resources::ServicePort& port) {
       const std::string name = port.name.empty() ? std::to_string(port.port) : port.name;
-      return before->id.ends_with("/" + name) && port.protocol == to_string(before->protocol);
+      return port_of(before->id) == name && port.protocol == to_string(before->protocol);
     });
+    const bool there = has_port && families.has(family_of(before->id));
     follow(
         *before, there ? find(now, before->id) : Present{}, [](const std::string&) { return true; }, out);
   }
@@ -117,9 +125,11 @@ Resolved carry_on(const resources::LoadBalancer& lb, const InForce& in_force, co
   out.backends = now.backends;
   for (const state::Service* before : in_force) {
     const auto port = std::ranges::find_if(lb.ports, [&](const resources::LoadBalancerPort& candidate) {
-      return before->id.ends_with("/" + candidate.name) && candidate.protocol == to_string(before->protocol);
+      return port_of(before->id) == candidate.name && candidate.protocol == to_string(before->protocol);
     });
-    const auto follows = [&](const std::string& group) { return leads_somewhere(lb, *port, group, cluster); };
+    const auto follows = [&](const std::string& group) {
+      return leads_somewhere(lb, *port, group, family_of(before->id), cluster);
+    };
     follow(*before, port == lb.ports.end() ? Present{} : find(now, before->id), follows, out);
   }
   return out;

@@ -30,7 +30,10 @@ struct Options {
   std::string load_balancer_class = kClass;
   bool default_class = false;         // Services without a class are ours, too
   bool ignore_exclude_label = false;  // nodes with kExcludeLabel may announce
-  ipam::KnownRanges ranges;           // beside those that the API tells
+  uint16_t tunnel_port = 6082;
+  Duration tunnel_key_rotation = std::chrono::hours(24);  // 0: never
+  std::vector<net::Prefix> allowed_static_backends;       // outside the cluster, that LoadBalancers may name
+  ipam::KnownRanges ranges;                               // beside those that the API tells
   // A chosen node whose agent cannot be reached for this long is lost: the announcement grace (30 s) and a margin.
   Duration lost_after = std::chrono::seconds(45);
   // The same for a node that is NotReady besides.
@@ -104,6 +107,17 @@ struct Memory {
   std::map<net::IpAddress, state::Revision> releasing;  // addresses that left, likewise
   std::map<std::string, Time> without_agent;            // nodes that nothing is known of an agent on, since when
   state::Revision term_revision = 0;                    // of the first plan
+  using Endpoint = std::pair<net::IpAddress, uint16_t>;
+  struct Listed {
+    state::Revision revision = 0;  // from which on the state lists it
+    Time at;
+  };
+  std::map<std::string, std::map<Endpoint, Listed>> waiting;  // by service id: backends that have not joined yet
+  struct Tunnel {
+    state::Revision revision = 0;          // from which on the state has the present keys; 0: of an earlier term
+    std::optional<Time> everywhere_since;  // since when every living agent has them
+  };
+  Tunnel tunnel;
 };
 
 // One Service of our class or LoadBalancer.
@@ -114,6 +128,7 @@ struct ObjectPlan {
   Finding addresses;       // from the allocator
   Finding backends_resolved;
   std::vector<ipam::Allocation> programmed;  // the addresses its services are on
+  bool addresses_to_come = false;            // more are being claimed for it
   std::vector<std::string> services;         // ids in the state
   size_t endpoints_total = 0;                // different {address, port}
   size_t endpoints_ready = 0;

@@ -31,16 +31,23 @@ const Bytes& Content::snapshot() {
   return snapshot_;
 }
 
+std::shared_ptr<Content> History::content(std::shared_ptr<const state::DesiredState> state) const {
+  if (contract_ < state::kContract) {
+    state = std::make_shared<const state::DesiredState>(state::as_of(*state, contract_));
+  }
+  return std::make_shared<Content>(std::move(state));
+}
+
 void History::remember(std::shared_ptr<const state::DesiredState> state) {
-  older_.insert(older_.begin(), std::make_shared<Content>(std::move(state)));
+  older_.insert(older_.begin(), content(std::move(state)));
 }
 
 void History::set_newest(std::shared_ptr<const state::DesiredState> state, const std::set<state::Digest>& held) {
-  auto content = std::make_shared<Content>(std::move(state));
-  if (newest_ && newest_->digest() != content->digest()) {
+  auto next = content(std::move(state));
+  if (newest_ && newest_->digest() != next->digest()) {
     older_.insert(older_.begin(), newest_);
   }
-  newest_ = std::move(content);
+  newest_ = std::move(next);
   deltas_.clear();
   keep_only(held);
 }

@@ -32,9 +32,12 @@ class Content {
   Bytes snapshot_;
 };
 
-// The newest state and those few before it that agents still hold, to make deltas from.
+// The newest state and those few before it that agents still hold, to make deltas from: as far as agents of one
+// contract know their fields.
 class History {
  public:
+  explicit History(uint32_t contract = state::kContract) : contract_(contract) {}
+
   // How many states that are not the newest are kept at most: an agent that holds an older one gets a snapshot.
   static constexpr size_t kKept = 4;
 
@@ -50,9 +53,11 @@ class History {
   [[nodiscard]] std::optional<state::Revision> revision_of(const state::Digest& digest) const;
   // Forgets states, other than the newest, that are not in `held`.
   void keep_only(const std::set<state::Digest>& held);
-  void clear() { *this = History{}; }
 
  private:
+  [[nodiscard]] std::shared_ptr<Content> content(std::shared_ptr<const state::DesiredState> state) const;
+
+  uint32_t contract_;
   std::shared_ptr<Content> newest_;
   std::vector<std::shared_ptr<Content>> older_;  // newest first
   std::map<state::Digest, Bytes> deltas_;        // by `from`; to the newest

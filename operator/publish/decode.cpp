@@ -42,6 +42,7 @@ AgentInfo decode(const node::v1::AgentHello& hello) {
   info.digest = decode_digest(hello.digest());
   info.start_time = std::chrono::system_clock::time_point(std::chrono::seconds(hello.start_time_unix()));
   info.failures = decode(hello.failures());
+  info.contract = hello.contract();
   return info;
 }
 

@@ -115,10 +115,11 @@ void GrpcPublisher::set_nodes(const std::map<std::string, Endpoint>& nodes) {
 void GrpcPublisher::lead(const Term& term, std::shared_ptr<const state::DesiredState> known) {
   loop_.post([this, term, known = std::move(known)] {
     term_ = term;
-    history_.clear();
+    histories_.clear();
+    newest_.reset();
     known_.reset();
     if (known) {
-      history_.remember(known);
+      histories_[state::kContract].remember(known);
       known_ = state::digest(*known);
     }
     for (auto& [node, link] : links_) {
@@ -139,7 +140,16 @@ void GrpcPublisher::publish(std::shared_ptr<const state::DesiredState> state) {
     if (!term_) {
       return;
     }
-    history_.set_newest(state, held_by_agents());
+    newest_ = state;
+    std::erase_if(histories_, [this](const auto& entry) {
+      return entry.first != state::kContract && std::ranges::none_of(links_, [&](const auto& node) {
+               return node.second->greeted && contract_of(*node.second) == entry.first;
+             });
+    });
+    histories_.try_emplace(state::kContract);
+    for (auto& [contract, history] : histories_) {
+      history.set_newest(state, held_by_agents());
+    }
     for (auto& [node, link] : links_) {
       push(*link);
       refresh(*link);
@@ -150,7 +160,8 @@ void GrpcPublisher::publish(std::shared_ptr<const state::DesiredState> state) {
 void GrpcPublisher::rest() {
   loop_.call([this] {
     term_.reset();
-    history_.clear();
+    histories_.clear();
+    newest_.reset();
     for (auto& [node, link] : links_) {
       end_session(*link, "not leading");
       refresh(*link);
@@ -283,7 +294,9 @@ void GrpcPublisher::read(const LinkRef& link, const node::v1::AgentMessage& mess
     link->stream->read();
   }
   refresh(*link);
-  history_.keep_only(held_by_agents());
+  for (auto& [contract, history] : histories_) {
+    history.keep_only(held_by_agents());
+  }
 }
 
 void GrpcPublisher::greeted(Link& link, const node::v1::AgentHello& hello) {
@@ -337,7 +350,8 @@ Session::Verdict GrpcPublisher::refused(Link& link, const node::v1::Refused& ref
 }
 
 void GrpcPublisher::push(Link& link) {
-  auto* newest = history_.newest();
+  auto& history = history_for(link);
+  auto* newest = history.newest();
   if (!term_ || !newest || !link.greeted || link.writing || !link.stream) {
     return;
   }
@@ -347,7 +361,7 @@ void GrpcPublisher::push(Link& link) {
   }
   Bytes bytes;
   if (how == Session::Push::delta) {
-    bytes = history_.delta(*link.session.held());
+    bytes = history.delta(*link.session.held());
   }
   if (!bytes) {
     how = Session::Push::snapshot;
@@ -360,7 +374,8 @@ void GrpcPublisher::push(Link& link) {
 
 void GrpcPublisher::refresh(Link& link) {
   auto& progress = link.progress;
-  const auto* newest = history_.newest();
+  auto& history = history_for(link);
+  const auto* newest = history.newest();
   const auto& held = link.session.held();
   const bool was = progress.up_to_date;
   progress.up_to_date = newest != nullptr && held == newest->digest();
@@ -368,7 +383,7 @@ void GrpcPublisher::refresh(Link& link) {
     progress.lagging_since = Clock::now();
   }
   if (held) {
-    progress.acked_revision = std::max(progress.acked_revision, history_.revision_of(*held).value_or(0));
+    progress.acked_revision = std::max(progress.acked_revision, history.revision_of(*held).value_or(0));
   }
   if (const auto mine = links_.find(link.node); mine == links_.end() || mine->second.get() != &link) {
     return;
@@ -382,6 +397,14 @@ void GrpcPublisher::refresh(Link& link) {
     known->second = progress;
   }
   notify_();
+}
+
+History& GrpcPublisher::history_for(const Link& link) {
+  const auto [found, fresh] = histories_.try_emplace(contract_of(link), contract_of(link));
+  if (fresh && newest_) {
+    found->second.set_newest(newest_, held_by_agents());
+  }
+  return found->second;
 }
 
 // Also what an agent held when it was last heard of, and what agents that have not been heard yet may hold.

@@ -1,6 +1,7 @@
 // The Publisher over gRPC. All but the public functions runs on one loop thread; gRPC's threads only post to it.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -63,6 +64,12 @@ class GrpcPublisher final : public Publisher {
   Session::Verdict refused(Link& link, const node::v1::Refused& refused);
   void push(Link& link);
   void refresh(Link& link);
+  // Nobody knows yet which version an agent is of that was not reached.
+  static uint32_t contract_of(const Link& link) {
+    return link.greeted ? std::min(link.progress.info.contract, state::kContract) : state::kContract;
+  }
+  // The one of the contract that its agent knows.
+  History& history_for(const Link& link);
   [[nodiscard]] std::set<state::Digest> held_by_agents() const;
   Dialling dialling();
   // Runs `task` on the loop if `link` is still the node's and `attempt` its newest dial.
@@ -75,8 +82,10 @@ class GrpcPublisher final : public Publisher {
   std::map<std::string, LinkRef> links_;
   std::optional<Credentials> credentials_;
   std::optional<Term> term_;
-  History history_;
-  std::optional<state::Digest> known_;  // what the term began with
+  // By contract: other than our own only while agents of an earlier version are connected, in an upgrade.
+  std::map<uint32_t, History> histories_;
+  std::shared_ptr<const state::DesiredState> newest_;  // published in this term; may be null
+  std::optional<state::Digest> known_;                 // what the term began with
   std::minstd_rand random_{std::random_device{}()};
 
   mutable std::mutex mutex_;

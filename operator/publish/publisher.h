@@ -74,6 +74,7 @@ struct AgentInfo {
   std::optional<state::Digest> digest;  // of what is programmed; none: nothing yet
   std::chrono::system_clock::time_point start_time;
   std::vector<ServiceFailure> failures;
+  uint32_t contract = 0;  // which fields of the state it knows: state::kContract, or fewer
   friend bool operator==(const AgentInfo&, const AgentInfo&) = default;
 };
 

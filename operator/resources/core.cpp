@@ -1,5 +1,7 @@
 #include "operator/resources/core.h"
 
+#include <algorithm>
+
 #include "operator/resources/json_read.h"
 
 namespace sluice::resources {
@@ -16,6 +18,8 @@ using json_read::texts;
 constexpr std::string_view kServiceNameLabel = "kubernetes.io/service-name";
 constexpr std::string_view kManagedByLabel = "endpointslice.kubernetes.io/managed-by";
 constexpr std::string_view kSliceController = "endpointslice-controller.k8s.io";
+constexpr const char* kSourceRanges = "service.beta.kubernetes.io/load-balancer-source-ranges";
+constexpr int64_t kMaxAffinitySeconds = 86400;
 
 std::string text_or(const Json& object, std::string_view name, const char* otherwise) {
   std::string value = text(object, name);
@@ -28,6 +32,24 @@ std::vector<net::Prefix> prefixes(const std::vector<std::string>& values) {
     if (auto prefix = net::Prefix::parse(value)) out.push_back(*prefix);
   }
   return out;
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> out;
+  for (size_t from = 0; from <= text.size();) {
+    const size_t comma = std::min(text.find(',', from), text.size());
+    std::string part = text.substr(from, comma - from);
+    if (part.find_first_not_of(" \t") != std::string::npos) out.push_back(std::move(part));
+    from = comma + 1;
+  }
+  return out;
+}
+
+// What the API server fills in where nothing is said.
+uint32_t affinity_seconds(const Json& spec) {
+  const int64_t given = json_read::integer(member(member(spec, "sessionAffinityConfig"), "clientIP"), "timeoutSeconds");
+  return given == 0 ? Service{}.affinity_seconds
+                    : static_cast<uint32_t>(std::clamp<int64_t>(given, 1, kMaxAffinitySeconds));
 }
 
 void read_ports(const Json& spec, Service& service) {
@@ -96,10 +118,10 @@ Result<Service> parse_service(const kube::Object& object) {
   if (member(spec, "loadBalancerClass").is_string()) out.load_balancer_class = text(spec, "loadBalancerClass");
   out.load_balancer_ip = text(spec, "loadBalancerIP");
   out.source_ranges = texts(spec, "loadBalancerSourceRanges");
+  if (out.source_ranges.empty()) out.source_ranges = split(out.meta.annotation(kSourceRanges));
   out.external_traffic_policy = text_or(spec, "externalTrafficPolicy", "Cluster");
   out.session_affinity = text_or(spec, "sessionAffinity", "None");
-  out.affinity_seconds =
-      json_read::integer(member(member(spec, "sessionAffinityConfig"), "clientIP"), "timeoutSeconds");
+  out.affinity_seconds = affinity_seconds(spec);
   out.traffic_distribution = text(spec, "trafficDistribution");
   out.has_selector = member(spec, "selector").is_object() && !member(spec, "selector").empty();
   read_ports(spec, out);
@@ -110,7 +132,8 @@ Result<Service> parse_service(const kube::Object& object) {
   out.conditions = json_read::conditions(status, "conditions");
   std::string spoken = spec.dump(-1, ' ', false, Json::error_handler_t::replace);
   for (const auto& [name, value] : out.meta.annotations) {
-    if (name.starts_with("sluice.io/")) spoken.append(name).append("=").append(value).append(",");
+    if (name.starts_with("sluice.io/") || name == kSourceRanges)
+      spoken.append(name).append("=").append(value).append(",");
   }
   out.fingerprint = static_cast<int64_t>(std::hash<std::string>{}(spoken));
   out.raw = object;

@@ -33,16 +33,17 @@ struct Service {
   std::string ip_family_policy;
   std::optional<std::string> load_balancer_class;
   std::string load_balancer_ip;
+  // spec.loadBalancerSourceRanges, and where that is empty those of its annotation.
   std::vector<std::string> source_ranges;
   std::string external_traffic_policy;  // Cluster, Local
   std::string session_affinity;         // None, ClientIP
-  int64_t affinity_seconds = 0;         // of sessionAffinityConfig.clientIP; 0: not given
+  uint32_t affinity_seconds = 10'800;   // of sessionAffinityConfig.clientIP
   std::string traffic_distribution;     // PreferClose, PreferSameZone, PreferSameNode; may be empty
   bool has_selector = false;
   std::vector<ServicePort> ports;
   std::vector<IngressPoint> ingress;  // status
   std::vector<Condition> conditions;  // status
-  // Changes with the spec and with Sluice's annotations: API servers give Services no metadata.generation.
+  // Changes with the spec and with the annotations that Sluice reads: API servers give Services no metadata.generation.
   int64_t fingerprint = 0;
   kube::Object raw;
 };

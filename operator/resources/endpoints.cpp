@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 namespace sluice::resources {
 namespace {
@@ -27,7 +28,8 @@ const char* address_type(net::Family family) {
 
 class Collector {
  public:
-  Collector(net::Family family, const EndpointGuard& guard) : family_(family), guard_(guard) {}
+  Collector(net::Family family, Scope scope, const EndpointGuard& guard)
+      : family_(family), scope_(scope), guard_(guard) {}
 
   void add(const EndpointSlice& slice, uint16_t port, bool trusted) {
     for (const SliceEndpoint& endpoint : slice.endpoints) add(endpoint, port, trusted);
@@ -50,15 +52,24 @@ class Collector {
                  known_.end());
     out.total = known_.size();
     out.ready = static_cast<size_t>(std::ranges::count(known_, Standing::ready, &Known::standing));
-    const Standing wanted = out.ready > 0 ? Standing::ready : Standing::serving_while_terminating;
+    for (const Known& known : known_) {
+      if (scope_ != Scope::node || known.endpoint.node.empty()) continue;
+      if (known.standing == Standing::ready) out.ready_on.insert(known.endpoint.node);
+    }
     for (Known& known : known_) {
-      if (known.standing == wanted) out.chosen.push_back(std::move(known.endpoint));
+      if (known.standing == wanted(known.endpoint.node, out)) out.chosen.push_back(std::move(known.endpoint));
     }
     out.only_terminating = out.ready == 0 && !out.chosen.empty();
     return out;
   }
 
  private:
+  [[nodiscard]] std::optional<Standing> wanted(const std::string& node, const PortEndpoints& out) const {
+    if (scope_ == Scope::node && node.empty()) return std::nullopt;
+    const bool ready = scope_ == Scope::node ? out.ready_on.contains(node) : out.ready > 0;
+    return ready ? Standing::ready : Standing::serving_while_terminating;
+  }
+
   void add(const SliceEndpoint& endpoint, uint16_t port, bool trusted) {
     if (endpoint.addresses.empty()) return;
     const auto address = net::IpAddress::parse(endpoint.addresses.front());
@@ -73,6 +84,7 @@ class Collector {
   }
 
   net::Family family_;
+  Scope scope_;
   const EndpointGuard& guard_;
   std::vector<Known> known_;
   std::vector<std::string> refused_;
@@ -89,9 +101,19 @@ std::string EndpointGuard::refusal(const net::IpAddress& address) const {
   return {};
 }
 
+std::string EndpointGuard::refusal_outside(const net::IpAddress& address) const {
+  if (std::string why = refusal(address); !why.empty()) return why;
+  const auto has = [&address](const net::Prefix& prefix) { return prefix.range().contains(address); };
+  if (const auto pods = std::ranges::find_if(pods_, has); pods != pods_.end())
+    return "in the pods' range " + pods->to_string();
+  if (std::ranges::none_of(outside_, has)) return "not in the operator's --allowed-static-backends";
+  return {};
+}
+
 EndpointGuard make_guard(const ClusterState& cluster) {
   EndpointGuard guard;
   for (const auto& [name, node] : cluster.nodes) {
+    for (const net::Prefix& range : node->pod_ranges) guard.forbid_pods(range);
     for (const NodeAddress& address : node->addresses) guard.forbid(address.address, "an address of node " + name);
   }
   if (const auto api = cluster.slices.find({"default", "kubernetes"}); api != cluster.slices.end()) {
@@ -117,8 +139,8 @@ EndpointGuard make_guard(const ClusterState& cluster) {
 }
 
 PortEndpoints resolve_endpoints(const Service& service, const ServicePort& port, const SlicesByName& slices,
-                                net::Family family, const EndpointGuard& guard) {
-  Collector collector(family, guard);
+                                net::Family family, Scope scope, const EndpointGuard& guard) {
+  Collector collector(family, scope, guard);
   for (const auto& [name, slice] : slices) {
     if (slice->address_type != address_type(family)) continue;
     // The label alone can be forged; for a Service with a selector the controller removes what it did not make.

@@ -20,6 +20,7 @@ using json_read::texts;
 constexpr const char* kApiVersion = "sluice.io/v1alpha1";
 constexpr int64_t kMaxWeight = 1000;
 constexpr int64_t kMaxDrainSeconds = 86400;
+constexpr int64_t kMaxAffinitySeconds = 86400;
 
 std::string text_or(const Json& object, std::string_view name, const char* otherwise) {
   std::string value = text(object, name);
@@ -80,7 +81,10 @@ Result<LoadBalancer> parse_load_balancer(const kube::Object& object) {
   for (const Json& value : items(spec, "backends")) out.backends.push_back(read_backend(value));
   out.forwarding = text_or(spec, "forwarding", "Auto");
   out.external_traffic_policy = text_or(spec, "externalTrafficPolicy", "Cluster");
-  out.client_ip_affinity = member(member(spec, "sessionAffinity"), "clientIP").is_object();
+  const Json& client_ip = member(member(spec, "sessionAffinity"), "clientIP");
+  out.client_ip_affinity = client_ip.is_object();
+  out.affinity_seconds =
+      std::max(bounded(client_ip, "timeoutSeconds", out.affinity_seconds, kMaxAffinitySeconds), uint32_t{1});
   out.allowed_sources = texts(spec, "allowedSources");
   out.drain_seconds = bounded(member(spec, "drain"), "timeoutSeconds", 300, kMaxDrainSeconds);
   out.health_check = member(spec, "healthCheck").is_object();

@@ -38,6 +38,7 @@ struct LoadBalancer {
   std::string forwarding;
   std::string external_traffic_policy;
   bool client_ip_affinity = false;
+  uint32_t affinity_seconds = 10'800;
   std::vector<std::string> allowed_sources;
   uint32_t drain_seconds = 300;
   bool health_check = false;

@@ -20,7 +20,9 @@ std::optional<Json> others_ingress(const Json& service, const std::function<bool
 }
 
 bool claimed_by(const resources::ClusterState& cluster, const resources::Owner& owner, const std::string& ip) {
-  const auto claim = cluster.claims.find(ip);
+  const auto address = net::IpAddress::parse(ip);
+  if (!address) return false;
+  const auto claim = cluster.claims.find(resources::claim_name(*address));
   return claim != cluster.claims.end() &&
          std::ranges::find(claim->second->owners, owner, &resources::ClaimOwner::owner) != claim->second->owners.end();
 }

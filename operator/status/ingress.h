@@ -12,7 +12,7 @@ namespace sluice::status {
 
 using Json = nlohmann::json;
 
-// Whether this address, an IPv4 address's text, is the owner's by its claim.
+// Whether this address is the owner's by its claim.
 bool claimed_by(const resources::ClusterState& cluster, const resources::Owner& owner, const std::string& ip);
 
 // The Service's status.loadBalancer.ingress without the addresses that are `ours`, the others with all of their fields;

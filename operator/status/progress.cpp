@@ -138,6 +138,9 @@ Progress::Programmed Progress::programmed(const ObjectPlan& object) {
   if (!object.accepted.good) return result(object.accepted);
   if (object.services.empty())
     return result({false, object.addresses.reason, "no address yet: " + object.addresses.message});
+  // Who waits for this condition reads the addresses next. Those that cannot be had keep nobody waiting.
+  if (object.addresses_to_come)
+    return result({false, object.addresses.reason, "not all addresses yet: " + object.addresses.message});
   const Able& nodes = able(object);
   if (nodes.nodes.empty()) {
     const Finding& why = input_.round.plan.addresses.at(object.programmed.front().address).announced;

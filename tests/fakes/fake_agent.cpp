@@ -37,6 +37,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
  public:
   Status listen(const FakeAgentOptions& options) {
     node_ = options.node;
+    contract_ = options.contract;
     grpc::SslServerCredentialsOptions credentials(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
     credentials.pem_root_certs = options.ca_bundle;
     credentials.pem_key_cert_pairs.push_back({options.key, options.certificate});
@@ -250,6 +251,8 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
       refuse(out, wire::Refused::INVALID_STATE, "told to refuse");
     } else if (!next) {
       refuse(out, wire::Refused::INVALID_STATE, next.error().message());
+    } else if (state::digest(state::as_of(*next, contract_)) != state::digest(*next)) {
+      refuse(out, wire::Refused::INVALID_STATE, "the state is not the one of its digest");
     } else if (next->epoch < epoch_) {
       refuse(out, wire::Refused::EPOCH_TOO_LOW, "a later leader was here");
     } else {
@@ -284,6 +287,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
     hello.set_epoch(epoch_);
     hello.set_cluster_id(cluster_id_);
     hello.set_start_time_unix(1'700'000'000);
+    hello.set_contract(contract_);
     if (held_) {
       hello.set_cluster_id(held_->cluster_id);
       hello.set_revision(held_->revision);
@@ -367,6 +371,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
   mutable std::mutex mutex_;
   std::mutex write_mutex_;
   std::condition_variable changed_;
+  uint32_t contract_ = state::kContract;
   Seen seen_;
   std::optional<state::DesiredState> held_;
   state::Epoch epoch_ = 0;

@@ -21,6 +21,9 @@ struct FakeAgentOptions {
   std::string ca_bundle;
   std::string certificate;
   std::string key;
+  // What it says it knows. Of a lower one it refuses what an agent of that version would: a state that it cannot
+  // digest.
+  uint32_t contract = state::kContract;
 };
 
 class FakeAgent {

@@ -429,7 +429,7 @@ std::vector<std::string> Lab::backends(size_t agent, const std::string& address,
                            return candidate.to_string() == address;
                          });
     for (const auto& backend : service.backends) {
-      if (listens && backend.left == 0) {
+      if (listens && backend.in_choice_at(UINT64_MAX)) {
         found.insert(backend.address.to_string() + ":" + std::to_string(backend.port));
       }
     }

@@ -152,12 +152,40 @@ TEST(OperatorService, GetsTheAddressItAsksFor) {
 TEST(OperatorService, WithWhatIsNotSupportedIsRefusedByName) {
   Lab lab;
   lab.start();
-  lab.make_service("local", {{"externalTrafficPolicy", "Local"}});
-  lab.wait_for_condition(kServices, "local", "sluice.io/Accepted", "False", "NotSupported");
-  EXPECT_THAT(lab.condition(kServices, "local", "sluice.io/Accepted").message, HasSubstr("externalTrafficPolicy"));
-  EXPECT_THAT(lab.ingress("local"), IsEmpty());
-  lab.patch(kServices, "local", {{"spec", {{"externalTrafficPolicy", "Cluster"}}}});
-  lab.wait_for_address("local");
+  lab.make_service("shared", json::object(), {{"annotations", {{"sluice.io/sharing-key", "web"}}}});
+  lab.wait_for_condition(kServices, "shared", "sluice.io/Accepted", "False", "NotSupported");
+  EXPECT_THAT(lab.condition(kServices, "shared", "sluice.io/Accepted").message, HasSubstr("sluice.io/sharing-key"));
+  EXPECT_THAT(lab.ingress("shared"), IsEmpty());
+  lab.patch(kServices, "shared", {{"metadata", {{"annotations", {{"sluice.io/sharing-key", nullptr}}}}}});
+  lab.wait_for_address("shared");
+}
+
+TEST(OperatorService, WithPolicyLocalIsAnnouncedByANodeWithAReadyPod) {
+  Lab lab;
+  lab.start();
+  lab.make_service("web",
+                   {{"externalTrafficPolicy", "Local"},
+                    {"loadBalancerSourceRanges", {"203.0.113.0/24"}},
+                    {"sessionAffinity", "ClientIP"},
+                    {"sessionAffinityConfig", {{"clientIP", {{"timeoutSeconds", 60}}}}}},
+                   {{"annotations", {{"sluice.io/forwarding", "Tunnel"}}}});
+  for (const size_t node : {size_t{0}, size_t{1}}) {
+    const std::string pod = "web-" + std::to_string(node);
+    lab.make_pod(pod, "web", node, "10.1.0." + std::to_string(node + 1));
+    const auto address = net::IpAddress::parse(lab.wait_for_address("web")).value();
+    ASSERT_TRUE(lab.agent(node).wait([&] {
+      const auto state = lab.agent(node).held();
+      if (!state || !state->announcements.contains(address)) return false;
+      return state->announcements.at(address).nodes.front() == Lab::node_name(node);
+    })) << pod;
+    const auto state = lab.agent(node).held();
+    const state::Service& web = state->services.begin()->second;
+    EXPECT_EQ(web.traffic_policy, state::TrafficPolicy::local);
+    EXPECT_EQ(web.forwarding, state::Forwarding::tunnel);
+    EXPECT_EQ(web.affinity_seconds, 60U);
+    EXPECT_EQ(web.allowed_sources, (std::vector{net::Prefix::parse("203.0.113.0/24").value()}));
+    lab.remove_pod(pod);
+  }
 }
 
 TEST(OperatorService, InForceStaysWithAnEditThatIsNotAcceptedAndFollowsItsPods) {
@@ -293,13 +321,35 @@ TEST(OperatorLoadBalancer, WithWhatIsNotSupportedIsRefusedByName) {
   Lab lab;
   lab.start();
   const json ports = {{{"name", "http"}, {"port", 80}}};
-  lab.make_load_balancer("static", {{"ports", ports}, {"backends", {{{"name", "dc"}, {"address", "198.51.100.7"}}}}});
-  lab.wait_for_condition(kube::kLoadBalancers, "static", "Accepted", "False", "NotSupported");
   lab.make_load_balancer("probed", {{"ports", ports},
                                     {"backends", {{{"name", "v1"}, {"service", {{"name", "v1"}}}}}},
                                     {"healthCheck", {{"tcp", json::object()}}}});
   lab.wait_for_condition(kube::kLoadBalancers, "probed", "Accepted", "False", "NotSupported");
   EXPECT_THAT(lab.condition(kube::kLoadBalancers, "probed", "Accepted").message, HasSubstr("healthCheck"));
+}
+
+TEST(OperatorLoadBalancer, OfBothFamiliesLeadsToBackendsOutsideTheClusterThatAreAllowed) {
+  Lab lab;
+  lab.start({"--allowed-static-backends=198.51.100.0/24,2001:db8:9::/48"});
+  lab.make_pool("six", {"2001:db8::/120"});
+  const json backends = {{{"name", "dc"}, {"address", "198.51.100.7"}},
+                         {{"name", "six"}, {"address", "2001:db8:9::7"}}};
+  lab.make_load_balancer("shop", {{"ports", {{{"name", "http"}, {"port", 80}, {"backendPort", 8080}}}},
+                                  {"ipFamilyPolicy", "RequireDualStack"},
+                                  {"backends", backends}});
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "Programmed", "True");
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "BackendsResolved", "True", "Resolved");
+  const json status = lab.get(kube::kLoadBalancers, "shop")["status"];
+  ASSERT_EQ(status["addresses"].size(), 2U) << status;
+  EXPECT_EQ(status["addresses"][1]["address"], "2001:db8::1");
+  EXPECT_EQ(lab.backends(0, status["addresses"][0]["address"], 80), (std::vector<std::string>{"198.51.100.7:8080"}));
+  EXPECT_EQ(lab.backends(0, "2001:db8::1", 80), (std::vector<std::string>{"2001:db8:9::7:8080"}));
+  EXPECT_FALSE(lab.get(kube::kAddressClaims, "2001-0db8-0000-0000-0000-0000-0000-0001").is_null());
+
+  lab.patch(kube::kLoadBalancers, "shop", {{"spec", {{"backends", {{{"name", "dc"}, {"address", "203.0.113.7"}}}}}}});
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "BackendsResolved", "False", "BackendRefused");
+  EXPECT_THAT(lab.condition(kube::kLoadBalancers, "shop", "BackendsResolved").message,
+              HasSubstr("--allowed-static-backends"));
 }
 
 TEST(OperatorPool, ThatOverlapsAnotherIsRefusedAndReportsItsUse) {

@@ -68,6 +68,11 @@ env:
 - --ignore-exclude-label={{ .Values.ignoreExcludeLabel }}
 - --announce-grace={{ .Values.announceGrace }}
 - --agent-port={{ .Values.agent.port }}
+{{- with .Values.allowedStaticBackends }}
+- --allowed-static-backends={{ join "," . }}
+{{- end }}
+- --tunnel-port={{ .Values.tunnel.port }}
+- --tunnel-key-rotation={{ .Values.tunnel.keyRotation }}
 - --lease-name={{ include "sluice.operator" . }}
 - --ca-secret={{ include "sluice.caSecret" . }}
 - --operator-secret={{ include "sluice.operatorSecret" . }}

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "operator/planner/requests.h"
 #include "tests/unit/operator/builders.h"
@@ -173,15 +173,132 @@ TEST_F(Allocate, AnExhaustedPoolSaysSoWithCounts) {
   put(test::pool("public", {"192.0.2.1-192.0.2.2"}));
   for (int i = 0; i < 3; ++i) put(test::service("shop", "s" + std::to_string(i), at(i)));
   EXPECT_EQ(reason(service_owner("shop", "s2")), "PoolExhausted");
-  EXPECT_EQ(message(service_owner("shop", "s2")),
-            "AddressPool public is exhausted: 2 of 2 addresses are in use; add addresses to it or name another pool");
+  EXPECT_EQ(
+      message(service_owner("shop", "s2")),
+      "AddressPool public is exhausted: 2 of 2 IPv4 addresses are in use; add addresses to it or name another pool");
 }
 
-TEST_F(Allocate, APoolOfIPv6OnlyHasNothingToGive) {
+TEST_F(Allocate, APoolOfTheOtherFamilyHasNothingToGive) {
   put(test::pool("six", {"2001:db8::/64"}));
-  put(test::service("shop", "web", {{"metadata", {{"annotations", {{"sluice.io/address-pools", "six"}}}}}}));
-  EXPECT_EQ(reason(web_), "PoolNotReady");
-  EXPECT_NE(message(web_).find("spec.addresses has IPv6 addresses only"), std::string::npos) << message(web_);
+  put(test::service("shop", "web"));
+  EXPECT_EQ(reason(web_), "NoPool");
+  EXPECT_EQ(message(web_), "AddressPool six has no IPv4 addresses");
+}
+
+// --- address families
+
+Json families(const Json& list, const char* policy, const std::string& address = "") {
+  Json out = {{"spec", {{"ipFamilies", list}, {"ipFamilyPolicy", policy}}}};
+  if (!address.empty()) out["metadata"]["annotations"]["sluice.io/addresses"] = address;
+  return out;
+}
+const Json kBoth = {"IPv4", "IPv6"};
+
+TEST_F(Allocate, OneAddressOfEachFamilyTheLeadingOneFirst) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9", "2001:db8::/64"}));
+  put(test::service("shop", "web", families(kBoth, "RequireDualStack")));
+  put(test::service("shop", "api", families({"IPv6", "IPv4"}, "PreferDualStack")));
+  put(test::service("shop", "six", families({"IPv6"}, "SingleStack")));
+  const Outcome out = settle();
+  EXPECT_EQ(held(out, web_), "192.0.2.2,2001:db8::3") << "of equal age by name";
+  EXPECT_EQ(held(out, api_), "2001:db8::1,192.0.2.1");
+  EXPECT_EQ(held(out, service_owner("shop", "six")), "2001:db8::2");
+  EXPECT_TRUE(out.decisions.at(web_).complete());
+  EXPECT_EQ(out.decisions.at(web_).message, "192.0.2.2 from AddressPool public, 2001:db8::3 from AddressPool public");
+}
+
+TEST_F(Allocate, TheAddressOfASubnetsRoutersIsNotGivenOut) {
+  put(test::pool("public", {"2001:db8::/127", "2001:db8:1::/120"}));
+  put(test::service("shop", "web", families({"IPv6"}, "SingleStack")));
+  put(test::service("shop", "api", families({"IPv6"}, "SingleStack")));
+  EXPECT_EQ(held(api_), "2001:db8::1");
+  EXPECT_EQ(held(web_), "2001:db8:1::1");
+}
+
+TEST_F(Allocate, EachFamilyFromItsOwnPool) {
+  put(test::pool("four", {"192.0.2.0/28"}, {{"autoAssign", false}}));
+  put(test::pool("six", {"2001:db8::/120"}, {{"autoAssign", false}}));
+  Json asked = families(kBoth, "RequireDualStack");
+  asked["metadata"]["annotations"]["sluice.io/address-pools"] = "six,four";
+  put(test::service("shop", "web", asked));
+  EXPECT_EQ(held(web_), "192.0.2.0,2001:db8::1");
+}
+
+TEST_F(Allocate, RequireDualStackIsBothOrNone) {
+  put(test::pool("public", {"192.0.2.1"}));
+  put(test::service("shop", "web", families(kBoth, "RequireDualStack")));
+  put(test::service("shop", "zzz", at(5)));
+  const Outcome first = allocate();
+  EXPECT_EQ(first.decisions.at(web_).reason, "NoPool");
+  EXPECT_EQ(first.decisions.at(web_).message, "AddressPool public has no IPv6 addresses");
+  EXPECT_TRUE(first.decisions.at(web_).claiming.empty());
+  EXPECT_EQ(held(web_), "");
+  EXPECT_EQ(held(service_owner("shop", "zzz")), "192.0.2.1") << "what it does not take is free for others";
+}
+
+TEST_F(Allocate, PreferDualStackTakesWhatThereIs) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9"}));
+  put(test::service("shop", "web", families(kBoth, "PreferDualStack")));
+  EXPECT_EQ(held(web_), "192.0.2.1");
+  EXPECT_EQ(reason(web_), "Allocated");
+  erase("AddressPool", "", "public");
+  put(test::pool("six", {"2001:db8::/120"}));
+  EXPECT_EQ(held(web_), "192.0.2.1,2001:db8::1") << "what it has stays, and what can be had now is added";
+  erase("AddressPool", "", "six");
+  put(test::service("shop", "api", families(kBoth, "PreferDualStack")));
+  EXPECT_EQ(reason(api_), "NoPool") << "one of them is needed";
+}
+
+TEST_F(Allocate, AWantedAddressOfOneFamilyAndAnyOfTheOther) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9", "2001:db8::/120"}));
+  put(test::service("shop", "web", families(kBoth, "RequireDualStack", "192.0.2.7")));
+  put(test::service("shop", "api", families(kBoth, "RequireDualStack", "2001:db8::7")));
+  const Outcome out = settle();
+  EXPECT_EQ(held(out, web_), "192.0.2.7,2001:db8::1");
+  EXPECT_EQ(held(out, api_), "2001:db8::7,192.0.2.1");
+}
+
+TEST_F(Allocate, OneThatGoesBackToASingleStackGivesTheOtherAddressBack) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9", "2001:db8::/120"}));
+  put(test::service("shop", "web", families(kBoth, "RequireDualStack")));
+  ASSERT_EQ(held(web_), "192.0.2.1,2001:db8::1");
+  put(test::service("shop", "web"));
+  EXPECT_EQ(held(web_), "192.0.2.1");
+  EXPECT_FALSE(cluster_.claims.contains(resources::claim_name(ip("2001:db8::1"))));
+}
+
+TEST_F(Allocate, ALostClaimOfOneFamilyIsMadeAgain) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9", "2001:db8::/120"}));
+  put(test::service("shop", "web", families(kBoth, "RequireDualStack")));
+  ASSERT_EQ(held(web_), "192.0.2.1,2001:db8::1");
+  state::Service six;
+  six.id = "Service/shop/web/http/IPv6";
+  six.addresses = {ip("2001:db8::1")};
+  previous_.services.emplace(six.id, six);
+  busy_ = {ip("2001:db8::1")};
+  erase("AddressClaim", "", resources::claim_name(ip("2001:db8::1")));
+  EXPECT_EQ(held(web_), "192.0.2.1,2001:db8::1");
+}
+
+TEST_F(Allocate, ALoadBalancersFamilyIsTheClustersUnlessItSaysOtherwise) {
+  put(test::pool("public", {"192.0.2.1-192.0.2.9", "2001:db8::/120"}));
+  const auto lb_held = [this](const Json& spec) {
+    put(test::load_balancer("shop", "lb", spec));
+    const std::string out = held(lb_owner("shop", "lb"));
+    erase("LoadBalancer", "shop", "lb");
+    settle();
+    return out;
+  };
+  EXPECT_EQ(lb_held(Json::object()), "192.0.2.1");
+  EXPECT_EQ(lb_held({{"ipFamilies", {"IPv6"}}}), "2001:db8::1");
+  EXPECT_EQ(lb_held({{"addresses", {"2001:db8::9"}}}), "2001:db8::9");
+  EXPECT_EQ(lb_held({{"ipFamilyPolicy", "RequireDualStack"}}), "192.0.2.1,2001:db8::1");
+  put(test::service("default", "kubernetes",
+                    {{"spec", {{"type", "ClusterIP"}, {"loadBalancerClass", nullptr}, {"ipFamilies", {"IPv6"}}}}}));
+  EXPECT_EQ(lb_held(Json::object()), "2001:db8::1");
+  EXPECT_EQ(lb_held({{"ipFamilyPolicy", "PreferDualStack"}}), "2001:db8::1,192.0.2.1");
+  EXPECT_EQ(lb_held({{"ipFamilyPolicy", "PreferDualStack"}, {"ipFamilies", {"IPv4", "IPv6"}}}),
+            "192.0.2.1,2001:db8::1");
 }
 
 TEST_F(Allocate, AvoidBuggyIPs) {
@@ -388,9 +505,9 @@ TEST_F(Allocate, OneThatIsNotAcceptedKeepsWhatItHasAndGetsNothingNew) {
   put(test::pool("public", {"192.0.2.0/24"}));
   put(test::service("shop", "web"));
   settle();
-  const Json local = {{"spec", {{"externalTrafficPolicy", "Local"}}}};
-  put(test::service("shop", "web", local));
-  put(test::service("shop", "api", local));
+  const Json shared = {{"metadata", {{"annotations", {{"sluice.io/sharing-key", "a"}}}}}};
+  put(test::service("shop", "web", shared));
+  put(test::service("shop", "api", shared));
   EXPECT_EQ(held(web_), "192.0.2.0");
   EXPECT_EQ(held(api_), "");
 }
@@ -481,7 +598,7 @@ TEST_F(Allocate, WhatAgentsHaveIsKeptThoughItsClaimWasDeletedAndAnotherIsOnItsWa
 TEST_F(Allocate, ALargePoolWithManyClaimsIsFast) {
   put(test::pool("public", {"11.0.0.0/8"}));
   for (int i = 0; i < 10'000; ++i) put(test::service("shop", "s" + std::to_string(i)));
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // this process's own time: others may have the machine
   Outcome out = allocate();
   ASSERT_EQ(out.writes.create.size(), 10'000U);
   for (const resources::AddressClaim& written : out.writes.create) put(resources::claim_object(written));
@@ -489,7 +606,7 @@ TEST_F(Allocate, ALargePoolWithManyClaimsIsFast) {
   out = allocate();
   EXPECT_EQ(out.decisions.at(web_).claiming[0].address, ip("11.0.39.16"));
   // Far from what a walk over a /8, or over all claims for each request, would take.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 5);
 }
 
 }  // namespace

@@ -181,20 +181,21 @@ TEST_F(Planning, WhatIsNotBuiltOnServicesIsRefusedByName) {
   Json differ = annotated("sluice.io/addresses", "192.0.2.9");
   differ["spec"] = {{"loadBalancerIP", "192.0.2.8"}};
   const std::vector<Refused> cases = {
-      {{{"spec", {{"externalTrafficPolicy", "Local"}}}}, "NotSupported", "spec.externalTrafficPolicy Local"},
-      {{{"spec", {{"loadBalancerSourceRanges", {"203.0.113.0/24"}}}}}, "NotSupported", "spec.loadBalancerSourceRanges"},
-      {{{"spec", {{"ipFamilies", {"IPv4", "IPv6"}}}}}, "NotSupported", "spec.ipFamilies IPv6"},
+      {{{"spec", {{"loadBalancerSourceRanges", {"203.0.113.0/24", "203.0.113.0"}}}}},
+       "InvalidSourceRange",
+       "annotation \"203.0.113.0\": no /LENGTH"},
       {{{"spec", {{"ports", {{{"port", 80}, {"protocol", "SCTP"}}}}}}}, "NotSupported", "spec.ports[80].protocol SCTP"},
-      {annotated("sluice.io/forwarding", "Tunnel"), "NotSupported", "annotation sluice.io/forwarding Tunnel"},
       {annotated("sluice.io/forwarding", "DSR"), "InvalidAnnotation", "must be Auto, NAT, Tunnel or Direct"},
       {annotated("sluice.io/sharing-key", "a"), "NotSupported", "annotation sluice.io/sharing-key"},
-      {annotated("sluice.io/addresses", "2001:db8::1"), "NotSupported", "2001:db8::1 (IPv6)"},
+      {annotated("sluice.io/addresses", "2001:db8::1"), "InvalidAddress",
+       "annotation sluice.io/addresses 2001:db8::1 is IPv6, and spec.ipFamilies is IPv4 alone"},
+      {annotated("sluice.io/addresses", "2001:db8::1,2001:db8::2"), "InvalidAddress", "2001:db8::1 is IPv6"},
       {annotated("sluice.io/addresses", "web.example.org"), "InvalidAddress",
        "annotation sluice.io/addresses web.example.org"},
       {annotated("sluice.io/addresses", "192.0.2.1,192.0.2.2"), "InvalidAnnotation", "at most one address per family"},
       {annotated("sluice.io/address-pools", "a,b,c"), "InvalidAnnotation", "at most one pool per family"},
-      {annotated("service.beta.kubernetes.io/load-balancer-source-ranges", "10.0.0.0/8"), "NotSupported",
-       "load-balancer-source-ranges"},
+      {annotated("service.beta.kubernetes.io/load-balancer-source-ranges", "10.0.0.0/8,office"), "InvalidSourceRange",
+       "\"office\""},
       {{{"spec", {{"loadBalancerIP", "x"}}}}, "InvalidAddress", "spec.loadBalancerIP x"},
       {differ, "AddressesDiffer", "spec.loadBalancerIP 192.0.2.8 and annotation sluice.io/addresses 192.0.2.9 differ"},
   };
@@ -229,18 +230,59 @@ TEST_F(Planning, APreferenceThatIsNotFollowedIsSaidAndRefusesNothing) {
   EXPECT_TRUE(world_.state.services.contains(web_));
 }
 
-TEST_F(Planning, AnAffinityWithATimeoutOfItsOwnIsSaid) {
-  const auto accepted = [this](int seconds) {
-    world_.put(test::service("shop", "web",
-                             {{"spec",
-                               {{"sessionAffinity", "ClientIP"},
-                                {"sessionAffinityConfig", {{"clientIP", {{"timeoutSeconds", seconds}}}}}}}}));
-    return world_.settle().plan.objects.at(service_owner("shop", "web")).accepted;
+TEST_F(Planning, AnAffinitysTimeoutTravels) {
+  const auto seconds = [this](const Json& config) {
+    world_.put(
+        test::service("shop", "web", {{"spec", {{"sessionAffinity", "ClientIP"}, {"sessionAffinityConfig", config}}}}));
+    world_.settle();
+    return world_.service(web_).affinity_seconds;
   };
-  EXPECT_TRUE(accepted(60).good);
-  EXPECT_NE(accepted(60).message.find("spec.sessionAffinityConfig.clientIP.timeoutSeconds 60 is not followed"),
-            std::string::npos);
-  EXPECT_EQ(accepted(10800).message, "the spec can be built") << "the API server's default";
+  EXPECT_EQ(seconds({{"clientIP", {{"timeoutSeconds", 60}}}}), 60U);
+  EXPECT_EQ(seconds(nullptr), 10'800U) << "the API server's default";
+  world_.put(test::load_balancer("shop", "lb", {{"sessionAffinity", {{"clientIP", {{"timeoutSeconds", 90}}}}}}));
+  world_.settle();
+  EXPECT_EQ(world_.service("LoadBalancer/shop/lb/http").affinity_seconds, 90U);
+}
+
+TEST_F(Planning, ForwardingTravels) {
+  const std::vector<std::pair<const char*, state::Forwarding>> rows = {{"Auto", state::Forwarding::automatic},
+                                                                       {"NAT", state::Forwarding::nat},
+                                                                       {"Tunnel", state::Forwarding::tunnel},
+                                                                       {"Direct", state::Forwarding::direct}};
+  for (const auto& [name, forwarding] : rows) {
+    world_.put(test::service("shop", "web", {{"metadata", {{"annotations", {{"sluice.io/forwarding", name}}}}}}));
+    world_.put(test::load_balancer("shop", "lb", {{"forwarding", name}}));
+    world_.settle();
+    EXPECT_EQ(world_.service(web_).forwarding, forwarding) << name;
+    EXPECT_EQ(world_.service("LoadBalancer/shop/lb/http").forwarding, forwarding) << name;
+  }
+}
+
+TEST_F(Planning, AllowedSourcesOfBothFamiliesTravelFromFieldAndAnnotation) {
+  const auto sources = [this](const std::string& id) {
+    std::string out;
+    for (const net::Prefix& prefix : world_.service(id).allowed_sources) {
+      out += (out.empty() ? "" : " ") + prefix.to_string();
+    }
+    return out;
+  };
+  const auto annotation = [](const char* value) {
+    return Json{{"annotations", {{"service.beta.kubernetes.io/load-balancer-source-ranges", value}}}};
+  };
+  world_.put(test::service("shop", "web",
+                           {{"spec", {{"loadBalancerSourceRanges", {"203.0.113.9/24 ", "2001:DB8::/32"}}}},
+                            {"metadata", annotation("10.0.0.0/8")}}));
+  world_.settle();
+  EXPECT_EQ(sources(web_), "203.0.113.0/24 2001:db8::/32") << "the field comes before the annotation";
+  world_.put(test::service("shop", "web", {{"metadata", annotation("10.0.0.0/8, 192.168.0.0/16")}}));
+  world_.settle();
+  EXPECT_EQ(sources(web_), "10.0.0.0/8 192.168.0.0/16");
+  world_.put(test::service("shop", "web"));
+  world_.settle();
+  EXPECT_EQ(sources(web_), "") << "cleared";
+  world_.put(test::load_balancer("shop", "lb", {{"allowedSources", {"203.0.113.0/24"}}}));
+  world_.settle();
+  EXPECT_EQ(sources("LoadBalancer/shop/lb/http"), "203.0.113.0/24");
 }
 
 TEST_F(Planning, MorePortsThanAClaimCanNameAreRefused) {
@@ -260,16 +302,19 @@ TEST_F(Planning, MorePortsThanAClaimCanNameAreRefused) {
 
 TEST_F(Planning, WhatIsNotBuiltOnLoadBalancersIsRefusedByName) {
   const std::vector<Refused> cases = {
-      {{{"externalTrafficPolicy", "Local"}}, "NotSupported", "spec.externalTrafficPolicy Local"},
-      {{{"allowedSources", {"203.0.113.0/24"}}}, "NotSupported", "spec.allowedSources"},
+      {{{"allowedSources", {"203.0.113.0/33"}}}, "InvalidSourceRange", "spec.allowedSources \"203.0.113.0/33\""},
       {{{"healthCheck", {{"tcp", Json::object()}}}}, "NotSupported", "spec.healthCheck"},
       {{{"sharingKey", "a"}}, "NotSupported", "spec.sharingKey"},
-      {{{"ipFamilyPolicy", "PreferDualStack"}}, "NotSupported", "spec.ipFamilyPolicy PreferDualStack"},
-      {{{"ipFamilies", {"IPv6"}}}, "NotSupported", "spec.ipFamilies IPv6"},
-      {{{"addresses", {"2001:db8::1"}}}, "NotSupported", "spec.addresses 2001:db8::1 (IPv6)"},
-      {{{"forwarding", "Tunnel"}}, "NotSupported", "spec.forwarding Tunnel"},
-      {{{"forwarding", "Direct"}}, "NotSupported", "spec.forwarding Direct"},
-      {{{"backends", {{{"name", "dc"}, {"address", "198.51.100.7"}}}}}, "NotSupported", "spec.backends[dc].address"},
+      {{{"ipFamilies", {"IPv4"}}, {"addresses", {"2001:db8::1"}}},
+       "InvalidAddress",
+       "spec.addresses 2001:db8::1 is IPv6, and spec.ipFamilies is IPv4 alone"},
+      {{{"addresses", {"192.0.2.1", "2001:db8::1"}}},
+       "InvalidAddress",
+       "spec.addresses 2001:db8::1 is IPv6, and spec.ipFamilyPolicy is SingleStack; for addresses of both families set "
+       "it to PreferDualStack"},
+      {{{"backends", {{{"name", "dc"}, {"address", "dc.example.org"}}}}},
+       "InvalidAddress",
+       "spec.backends[dc].address dc.example.org"},
       {{{"backends", {{{"name", "v"}, {"service", {{"name", "web"}}}, {"ports", {{{"name", "nope"}, {"port", 1}}}}}}}},
        "InvalidPort",
        "spec.backends[v].ports[nope]"},
@@ -294,12 +339,11 @@ TEST_F(Planning, WhatIsNotBuiltOnLoadBalancersIsRefusedByName) {
 }
 
 TEST_F(Planning, AllThatIsNotBuiltIsSaidAtOnce) {
-  world_.put(test::load_balancer("shop", "lb", {{"sharingKey", "a"}, {"forwarding", "Direct"}}));
+  world_.put(test::load_balancer("shop", "lb", {{"sharingKey", "a"}, {"healthCheck", {{"tcp", Json::object()}}}}));
   const Round round = world_.settle();
-  EXPECT_EQ(
-      round.plan.objects.at(lb_owner("shop", "lb")).accepted.message,
-      "not supported yet: spec.sharingKey, spec.forwarding Direct; nothing of this object is programmed until that is "
-      "corrected");
+  EXPECT_EQ(round.plan.objects.at(lb_owner("shop", "lb")).accepted.message,
+            "not supported yet: spec.sharingKey, spec.healthCheck; nothing of this object is programmed until that is "
+            "corrected");
 }
 
 TEST_F(Planning, AnAddressIsGivenOnOnlyWhenEveryAgentHasLetItGo) {
@@ -378,7 +422,7 @@ TEST_F(Planning, TheCacheChangesNothing) {
   world_.settle();
   const auto check = [&] {
     ResolveCache fresh;
-    const RoundInput input{world_.state, world_.cluster, world_.agents, world_.options, world_.memory, world_.now};
+    const RoundInput input = world_.input();
     const Round cached = decide(input, world_.cache);
     EXPECT_EQ(cached.plan.next, decide(input, fresh).plan.next);
     world_.state = cached.plan.next;

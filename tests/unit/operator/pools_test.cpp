@@ -99,7 +99,6 @@ TEST_F(PoolCheck, WhatIsNotBuiltIsRefusedByName) {
       {{"192.0.2.0/24"},
        {{"allowCrossNamespaceSharing", true}},
        "spec.allowCrossNamespaceSharing is not supported yet"},
-      {{"2001:db8::/64"}, Json::object(), "spec.addresses has IPv6 addresses only, which are not supported yet"},
   };
   for (const Case& c : cases) {
     put(test::pool("public", c.addresses, c.spec));

@@ -93,6 +93,7 @@ class Life {
     Json out = Json::object();
     const int choice = *rc::gen::inRange(0, 6);
     if (choice == 0) out["sluice.io/addresses"] = "192.0.2." + std::to_string(*rc::gen::inRange(1, 6));
+    if (choice == 2) out["sluice.io/sharing-key"] = "x";
     if (choice == 1) out["sluice.io/address-pools"] = *rc::gen::element<std::string>("public", "second", "gone");
     return {{"metadata", {{"annotations", out}, {"creationTimestamp", test::created(*rc::gen::inRange(0, 9))}}}};
   }
@@ -327,7 +328,7 @@ RC_GTEST_PROP(Properties, APlanIsAFunctionOfItsInputs, ()) {
   life.step();
   World& world = life.world();
   planner::ResolveCache fresh;
-  const planner::RoundInput input{world.state, world.cluster, world.agents, world.options, world.memory, world.now};
+  const planner::RoundInput input = world.input();
   const planner::Round with = planner::decide(input, world.cache);
   const planner::Round without = planner::decide(input, fresh);
   RC_ASSERT(with.plan.next == without.plan.next);

@@ -20,7 +20,7 @@ class Resolving : public ::testing::Test {
   ResolveCache::Guard guard() { return cache_.guard(resources::make_guard(cluster_)); }
   ResolveCache::Value get(const std::string& name, const ResolveCache::Guard& guard) {
     const auto owner = test::service_owner("shop", name);
-    return cache_.get(owner, cluster_.services.at(owner.key), cluster_, guard);
+    return cache_.get(owner, cluster_.services.at(owner.key), {net::Family::ipv4}, cluster_, guard);
   }
 
   resources::ClusterState cluster_;

@@ -202,12 +202,12 @@ TEST(Selector, ReadsAsKubectlWritesIt) {
 class Endpoints : public ::testing::Test {
  protected:
   void put(Json object) { ASSERT_TRUE(cluster_.upsert(test::shared(std::move(object)))); }
-  PortEndpoints resolve(net::Family family = net::Family::ipv4) {
+  PortEndpoints resolve(net::Family family = net::Family::ipv4, Scope scope = Scope::cluster) {
     const auto found = cluster_.slices.find({"shop", "web"});
     const SlicesByName none;
     const Service& service = *cluster_.services.at({"shop", "web"});
     return resolve_endpoints(service, service.ports.at(0), found == cluster_.slices.end() ? none : *found->second,
-                             family, guard_);
+                             family, scope, guard_);
   }
   static std::string text(const PortEndpoints& endpoints) {
     std::string out;
@@ -275,6 +275,26 @@ TEST_F(Endpoints, SlicesAreMergedAndSorted) {
   put_slice("web-z", {nullptr}, 1);
   put_slice("web-a", {nullptr}, 9);
   EXPECT_EQ(resolved(), "10.244.0.1:8080 10.244.0.9:8080");
+}
+
+TEST_F(Endpoints, OfEachNodeTheReadyOnesElseThoseThatServeWhileTheyTerminate) {
+  put(test::service("shop", "web"));
+  const Json ready = {{"ready", true}};
+  const Json ending = {{"ready", false}, {"serving", true}, {"terminating", true}};
+  Json slice = test::slice("shop", "web", {});
+  const auto add = [&](const char* address, const Json& node, const Json& conditions) {
+    slice["endpoints"].push_back({{"addresses", {address}}, {"nodeName", node}, {"conditions", conditions}});
+  };
+  add("10.244.1.1", "node1", ready);
+  add("10.244.1.2", "node1", ending);
+  add("10.244.2.1", "node2", ending);
+  add("10.244.3.1", "node3", {{"ready", false}});
+  add("10.244.9.1", nullptr, ready);
+  put(slice);
+  const PortEndpoints out = resolve(net::Family::ipv4, Scope::node);
+  EXPECT_EQ(text(out), "10.244.1.1:8080 10.244.2.1:8080");
+  EXPECT_EQ(out.ready_on, std::set<std::string>{"node1"});
+  EXPECT_EQ(resolved(), "10.244.1.1:8080 10.244.9.1:8080") << "over the whole cluster";
 }
 
 TEST_F(Endpoints, PortsMatchByNameAndProtocol) {

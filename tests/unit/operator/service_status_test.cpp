@@ -98,7 +98,7 @@ TEST_F(ServiceStatus, TheIngressStaysWithAnEditThatIsNotAccepted) {
   world_.settle();
   const Json before = ingress();
   world_.take_events();
-  world_.edit("Service", "shop", "web", {{"spec", {{"externalTrafficPolicy", "Local"}}}});
+  world_.edit("Service", "shop", "web", {{"metadata", {{"annotations", {{"sluice.io/sharing-key", "web"}}}}}});
   world_.settle();
   EXPECT_EQ(ingress(), before);
   EXPECT_EQ(on_web("Accepted"), "False NotSupported");
@@ -106,7 +106,7 @@ TEST_F(ServiceStatus, TheIngressStaysWithAnEditThatIsNotAccepted) {
   EXPECT_EQ(on_web("Programmed"), "False NotSupported") << "this generation is not programmed";
   EXPECT_EQ(on_web("Announced"), "True Announced");
   EXPECT_THAT(world_.take_events(), ElementsAre(HasSubstr("SyncLoadBalancerFailed: NotSupported: not supported yet: "
-                                                          "spec.externalTrafficPolicy Local")));
+                                                          "annotation sluice.io/sharing-key")));
 }
 
 TEST_F(ServiceStatus, AnAddressThatChangesIsReplacedWithoutAGap) {

@@ -209,16 +209,14 @@ TEST_F(Statuses, PoolsCountAndSayWhetherTheyGiveOut) {
               testing::Contains(HasSubstr("Overlap: 192.0.2.0/24 overlaps 192.0.2.128/25 of AddressPool bad")));
 }
 
-TEST_F(Statuses, APoolSaysThatItsIPv6AddressesAreNotGivenOut) {
-  world_.put(test::pool("both", {"203.0.113.0/24", "2001:db8:1::/64"}));
-  world_.put(test::pool("six", {"2001:db8::/64"}));
+TEST_F(Statuses, APoolCountsTheAddressesOfBothFamilies) {
+  world_.put(test::pool("both", {"203.0.113.0/24", "2001:db8:1::/64"}, {{"autoAssign", false}}));
+  world_.put(test::load_balancer("shop", "six", {{"ipFamilyPolicy", "RequireDualStack"}, {"addressPools", {"both"}}}));
   world_.settle();
-  EXPECT_EQ(world_.condition("AddressPool", "", "both", "Ready"), "True IPv4Only");
-  EXPECT_EQ(world_.message("AddressPool", "", "both", "Ready"),
-            "IPv4 addresses are given out from this pool; its IPv6 addresses are not: IPv6 is not supported yet");
-  EXPECT_EQ(world_.condition("AddressPool", "", "six", "Ready"), "False NotSupported");
-  EXPECT_THAT(world_.message("AddressPool", "", "six", "Ready"), HasSubstr("IPv6 addresses only"));
-  EXPECT_THAT(world_.take_events(), testing::Contains(HasSubstr("NotSupported: spec.addresses has IPv6")));
+  EXPECT_EQ(world_.condition("AddressPool", "", "both", "Ready"), "True Ready");
+  const Json status = world_.object("AddressPool", "", "both")["status"];
+  EXPECT_EQ(status["ipv4"], Json({{"total", "256"}, {"assigned", "1"}}));
+  EXPECT_EQ(status["ipv6"], Json({{"total", "18446744073709551616"}, {"assigned", "1"}}));
 }
 
 TEST_F(Statuses, ANodeIsShownWhenItsAgentIsSeenAndGoesWithTheNode) {

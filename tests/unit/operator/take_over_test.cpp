@@ -118,11 +118,13 @@ TEST(Watches, HaveCaughtUpWithAListWhenTheyKnowAllOfItAtLeastAsNew) {
   EXPECT_TRUE(eventually([&] { return caught_up(kube::kServices, {{"a", 11}}); }));
 }
 
-publish::AgentInfo agent(const std::string& cluster, state::Epoch epoch, state::Revision revision, bool holds) {
+publish::AgentInfo agent(const std::string& cluster, state::Epoch epoch, state::Revision revision, bool holds,
+                         uint32_t contract = state::kContract) {
   publish::AgentInfo info;
   info.cluster_id = cluster;
   info.epoch = epoch;
   info.revision = revision;
+  info.contract = contract;
   if (holds) info.digest.emplace();
   return info;
 }
@@ -145,6 +147,12 @@ TEST(Succession, GoesAboveEveryEpochAndRevisionAndContinuesTheLatestState) {
       {"an agent without a state counts for its epoch", {{"a", agent("c", 9, 0, false)}}, 4, 10, 0, {}},
       {"a silent agent does not count", {{"a", tl::unexpected(silent)}, {"b", agent("c", 2, 5, true)}}, 2, 3, 5, "b"},
       {"another cluster's agent does not count", {{"a", agent("other", 50, 99, true)}}, 2, 3, 0, {}},
+      {"of equal ones that of an agent which knows all fields",
+       {{"a", agent("c", 2, 5, true, 0)}, {"b", agent("c", 2, 5, true)}},
+       2,
+       3,
+       5,
+       "b"},
       {"the higher revision of one epoch",
        {{"a", agent("c", 2, 5, true)}, {"b", agent("c", 2, 6, true)}},
        2,

@@ -34,6 +34,7 @@ World::World() {
   options.cluster_id = "cluster-uid";
   options.epoch = 1;
   options.flow_hash_key = {1, 2};
+  options.tunnel_key_rotation = {};
 }
 
 void World::store(Json object) {
@@ -141,8 +142,14 @@ void World::apply(const status::Write& write) {
     store(std::move(edited));
 }
 
+std::chrono::system_clock::time_point World::wall() const {
+  return std::chrono::system_clock::time_point(
+      std::chrono::duration_cast<std::chrono::system_clock::duration>(now.time_since_epoch()));
+}
+
 planner::Round World::round(bool statuses) {
-  planner::Round out = planner::decide({state, cluster, agents, options, memory, now}, cache);
+  planner::Round out = planner::decide(input(), cache);
+  ++random[1];
   const Status valid = state::validate(out.plan.next);
   EXPECT_TRUE(valid) << valid.error().message();
   EXPECT_GE(out.plan.next.revision, state.revision);
@@ -150,9 +157,7 @@ planner::Round World::round(bool statuses) {
   state = out.plan.next;
   memory = out.plan.memory;
   if (statuses) {
-    const auto wall = std::chrono::system_clock::time_point(
-        std::chrono::duration_cast<std::chrono::system_clock::duration>(now.time_since_epoch()));
-    for (const status::Write& write : status::status({cluster, out, agents, options, now, wall}).writes) apply(write);
+    for (const status::Write& write : status::status({cluster, out, agents, options, now, wall()}).writes) apply(write);
   }
   for (const auto* list : {&out.addresses.writes.create, &out.addresses.writes.update}) {
     for (const resources::AddressClaim& claim : *list) store(resources::claim_object(claim));
@@ -180,7 +185,7 @@ planner::Round World::settle() {
 std::string World::backends(const std::string& id) const {
   std::string out;
   for (const state::Backend& backend : service(id).backends) {
-    if (backend.left != 0) continue;
+    if (!backend.in_choice_at(UINT64_MAX)) continue;
     out += (out.empty() ? "" : " ") + backend.address.to_string() + ":" + std::to_string(backend.port);
   }
   return out;

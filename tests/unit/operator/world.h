@@ -30,6 +30,9 @@ class World {
   void ack_all();
 
   // --- the operator
+  [[nodiscard]] planner::RoundInput input() const {
+    return {state, cluster, agents, options, memory, now, wall(), random};
+  }
   // One decision; claims are written, the state is taken over. `statuses`: and these too.
   planner::Round round(bool statuses = true);
   // Rounds and acknowledgements until nothing changes any more.
@@ -55,6 +58,8 @@ class World {
   planner::Options options;
   planner::Memory memory;
   planner::Time now{std::chrono::hours(1)};
+  [[nodiscard]] std::chrono::system_clock::time_point wall() const;
+  std::array<uint64_t, 2> random{7, 1};  // for the next round
   planner::ResolveCache cache;
   size_t writes = 0;     // status writes and patches so far
   size_t conflicts = 0;  // of these, those made from an old version
