@@ -27,7 +27,7 @@ struct arp_ipv4 {
  * an Ethernet/IPv4 request, a sender whose MAC is no single station's, and addresses whose deadline has passed. A
  * request from 0.0.0.0, by which somebody asks before taking the address (RFC 5227 section 2.1.1), is answered: it is
  * taken. */
-static __always_inline bool answer_arp(struct ethhdr* eth, const void* end) {
+static __always_inline bool answer_arp(struct ethhdr* eth, const void* end, __u16 vlan) {
   struct arp_ipv4* arp = (struct arp_ipv4*)(eth + 1);
   const struct sluice_owned* owned;
   struct sluice_owned_key key = {};
@@ -41,8 +41,10 @@ static __always_inline bool answer_arp(struct ethhdr* eth, const void* end) {
   asker = load_mac(arp->sender_mac);
   if (!asker || asker & 1) return false;
 
-  key.address = arp->target;
+  key.address.ipv4 = arp->target;
+  key.family = 4;
   key.ifindex = interface_index;
+  key.vlan = vlan;
   owned = bpf_map_lookup_elem(&owned_addresses, &key);
   /* The coarse clock is CLOCK_MONOTONIC, up to a tick behind. */
   if (!owned || SLUICE_LOAD_ONCE(owned->deadline) <= bpf_ktime_get_coarse_ns()) return false;
@@ -54,7 +56,7 @@ static __always_inline bool answer_arp(struct ethhdr* eth, const void* end) {
   store_mac(arp->target_mac, asker);
   arp->target = arp->sender;
   store_mac(arp->sender_mac, mac);
-  arp->sender = key.address;
+  arp->sender = key.address.ipv4;
   return true;
 }
 

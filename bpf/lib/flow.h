@@ -1,147 +1,181 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Flow records: one for both directions and both modes, keyed by the return tuple (sluice.h,
- * docs/design/architecture.md). */
+/* What a flow record means to a packet: which state it is in, whose tuple is free, where a packet without record goes
+ * (bpf/layout/flows.h, docs/design/packet-path.md). */
 #ifndef SLUICE_BPF_LIB_FLOW_H
 #define SLUICE_BPF_LIB_FLOW_H
 
-#include <linux/errno.h>
-
-#include "bpf/lib/counters.h"
-#include "bpf/lib/packet.h"
+#include "bpf/lib/flow_table.h"
+#include "bpf/lib/fragment.h"
 #include "bpf/lib/service.h"
 #include "bpf/lib/way.h"
 
-#define NANOSECONDS 1000000000ULL
-#define MILLISECONDS 1000000ULL
-
-/* --- keys and records ------------------------------------------------------------------------------------------------
+/* --- state -----------------------------------------------------------------------------------------------------------
  */
 
-/* Two 64-bit stores: field by field costs several nanoseconds more. */
-union flow_key_words {
-  struct sluice_flow_key key;
-  __u64 words[2];
-};
-
-static __always_inline void set_flow_key(union flow_key_words* key, __be32 backend, __be32 source, __be16 backend_port,
-                                         __be16 source_port, __u8 protocol) {
-  key->words[0] = backend | ((__u64)source << 32);
-  key->words[1] = backend_port | ((__u64)source_port << 16) | ((__u64)protocol << 32);
+static __always_inline __u32 jiffies_since(__u32 then) {
+  return (__u32)bpf_jiffies64() - then;
 }
 
-/* A flow as the client sees it; what a record is verified against. The protocol is in the key. */
-struct flow_identity {
-  __be32 client;
-  __be32 address;
-  __be16 client_port;
-  __be16 port;
-};
-
-static __always_inline bool same_flow(const struct sluice_flow* flow, const struct flow_identity* identity,
-                                      __u8 forwarding) {
-  return flow->client == identity->client && flow->address == identity->address &&
-         flow->client_port == identity->client_port && flow->port == identity->port && flow->forwarding == forwarding;
-}
-
-static __always_inline bool is_syn(__u8 tcp_flags) {
-  return (tcp_flags & (SLUICE_TCP_SYN | SLUICE_TCP_ACK)) == SLUICE_TCP_SYN;
+static __always_inline bool touched_lately(const struct sluice_flow_head* head) {
+  return jiffies_since(head->seen) <= jiffies_per_second * SLUICE_TOUCH_MILLISECONDS / 1000;
 }
 
 /* No packet for so long that another flow may have the record's tuple; `pressed`: it found no other. */
-static __always_inline bool idle_too_long(const struct sluice_flow* flow, __u8 protocol, __u64 now, bool pressed) {
-  __u64 idle = now - flow->last_seen, limit;
-  bool replied = flow->state & SLUICE_FLOW_ESTABLISHED;
+static __always_inline bool idle_too_long(const struct sluice_flow_head* head, __u8 protocol, bool pressed) {
+  __s32 idle = (__s32)jiffies_since(head->seen); /* negative: written a tick ahead by another CPU */
+  bool replied = head->control & SLUICE_FLOW_REPLIED;
+  __u32 limit;
 
-  if ((__s64)idle < 0) return false; /* written a tick ahead by another CPU */
-  if (SLUICE_FLOW_CLOSED(flow->state))
-    limit = pressed                                   ? SLUICE_IDLE_CLOSED_PRESSED
-            : flow->state & SLUICE_FLOW_BACKEND_FIRST ? SLUICE_IDLE_BACKEND_CLOSED
-                                                      : SLUICE_IDLE_CLOSED;
+  if (SLUICE_FLOW_CLOSED(head->control))
+    limit = pressed                                     ? SLUICE_IDLE_CLOSED_PRESSED
+            : head->control & SLUICE_FLOW_BACKEND_FIRST ? SLUICE_IDLE_BACKEND_CLOSED
+                                                        : SLUICE_IDLE_CLOSED;
   else if (protocol == IPPROTO_UDP)
     limit = replied ? SLUICE_IDLE_UDP_ESTABLISHED : SLUICE_IDLE_UDP_NEW;
   else
     limit = replied ? SLUICE_IDLE_TCP_ESTABLISHED : SLUICE_IDLE_TCP_NEW;
-  return idle > limit * NANOSECONDS;
-}
-
-/* The state's bits are set by both directions, on different CPUs: or-ed in, as part of the word they lie in. */
-_Static_assert(__builtin_offsetof(struct sluice_flow, state) % 4 == 0, "state begins an aligned word");
-static __always_inline void add_state(struct sluice_flow* flow, __u8 bits) {
-  if ((flow->state & bits) != bits) __sync_fetch_and_or((__u32*)&flow->state, (__u32)bits);
-}
-
-static __always_inline void take_state(struct sluice_flow* flow, __u8 bits) {
-  if (flow->state & bits) __sync_fetch_and_and((__u32*)&flow->state, ~(__u32)bits);
+  return idle > (__s32)(limit * jiffies_per_second);
 }
 
 /* A reset that another packet follows was none: its sequence number was wrong, and whoever sent it only guessed. Where
  * it was one, the end that is closed answers that packet with another. */
-static __always_inline void goes_on(struct sluice_flow* flow, __u8 tcp_flags) {
-  if (!(tcp_flags & SLUICE_TCP_RST)) take_state(flow, SLUICE_FLOW_RESET);
+static __always_inline void goes_on(struct sluice_flow_head* head, __u8 tcp_flags) {
+  if (!(tcp_flags & SLUICE_TCP_RST)) take_state(head, SLUICE_FLOW_RESET);
 }
 
 /* The backend has spoken. */
-static __always_inline void answered(struct sluice_flow* flow, __u8 tcp_flags) {
-  __u8 bits = SLUICE_FLOW_ESTABLISHED;
+static __always_inline void answered(struct sluice_flow_head* head, __u8 tcp_flags) {
+  __u64 bits = SLUICE_FLOW_REPLIED;
 
-  goes_on(flow, tcp_flags);
-  take_state(flow, SLUICE_FLOW_SYN_UNANSWERED);
+  goes_on(head, tcp_flags);
+  take_state(head, SLUICE_FLOW_SYN_UNANSWERED);
   if (tcp_flags & SLUICE_TCP_FIN)
-    bits |= SLUICE_FLOW_BACKEND_FIN | (flow->state & SLUICE_FLOW_CLIENT_FIN ? 0 : SLUICE_FLOW_BACKEND_FIRST);
+    bits |= SLUICE_FLOW_BACKEND_FIN | (head->control & SLUICE_FLOW_CLIENT_FIN ? 0 : SLUICE_FLOW_BACKEND_FIRST);
   if (tcp_flags & SLUICE_TCP_RST) bits |= SLUICE_FLOW_RESET;
-  add_state(flow, bits);
+  add_state(head, bits);
 }
 
-static __always_inline __u8 state_from_client(__u8 tcp_flags) {
+/* The same in a half-open record: which acknowledgement of the client's will show that it has seen this. */
+static __always_inline void half_open_answered(struct sluice_flow_head* head, __u8 tcp_flags, __u32 sequence) {
+  __u64 before, after;
+
+  answered(head, tcp_flags);
+  if (!tcp_flags || tcp_flags & SLUICE_TCP_RST) return;
+  before = SLUICE_LOAD_ONCE(head->control);
+  after = (before & 0xffffffffULL) | ((__u64)(sequence + (tcp_flags & SLUICE_TCP_SYN ? 1 : 0)) << 32);
+  __sync_val_compare_and_swap(&head->control, before, after); /* lost: the next packet does it */
+}
+
+/* A way back that has just been asked for. */
+static __always_inline void store_way(struct sluice_flow_head* head, __u64 next_hop, const bool v6) {
+  SLUICE_STORE_ONCE(head->next_hop, next_hop);
+  if (v6)
+    ((struct sluice_flow6*)head)->way_checked = (__u32)bpf_jiffies64();
+  else
+    ((struct sluice_flow4*)head)->way_checked = (__u32)bpf_jiffies64();
+}
+
+static __always_inline __u64 state_from_client(__u8 tcp_flags) {
   return ((tcp_flags & SLUICE_TCP_FIN) ? SLUICE_FLOW_CLIENT_FIN : 0) |
          ((tcp_flags & SLUICE_TCP_RST) ? SLUICE_FLOW_RESET : 0);
-}
-
-/* jiffies cost nothing to read, the clock 15 ns: it is asked only when the record is some jiffies old. */
-static __always_inline bool touched_lately(const struct sluice_flow* flow) {
-  return (__u32)bpf_jiffies64() - flow->touched < SLUICE_TOUCH_JIFFIES;
-}
-
-static __always_inline void touch(struct sluice_flow* flow) {
-  flow->touched = (__u32)bpf_jiffies64();
-  flow->last_seen = bpf_ktime_get_coarse_ns();
 }
 
 /* --- one packet's flow: found or made --------------------------------------------------------------------------------
  */
 
-/* Given by the caller. */
+/* What is asked for; given by the caller. */
 struct flow_query {
-  struct flow_identity identity;
-  __u8 protocol;
-  __u8 tcp_flags; /* 0 for UDP */
-  __u8 tos;
-  __u8 ttl;
-  __u32 service;
-  __u32 length; /* of the IP packet */
-  __u64 client_mac;
+  union sluice_address client;
+  union sluice_address address;
   __u64 table; /* the service's, read once */
   __u64 slot_hash;
-  __u64 hash; /* over the whole tuple: source ports */
+  __u64 other_hash; /* the slot's, had the service the other affinity */
+  __u64 hash;       /* over the whole tuple: source ports */
+  __u64 client_way; /* back whence the packet came: a next-hop word */
+  __u32 service;
+  __u32 affinity;     /* the service's, seconds; 0: none */
+  __u32 length;       /* of the IP packet */
+  __u32 acknowledged; /* TCP's, host order */
+  __be16 client_port;
+  __be16 port;
+  __u8 protocol;
+  __u8 tcp_flags; /* 0 for UDP */
+  __u8 hops;
+  __u8 v6;
+  __u8 peek; /* only look: the packet is not the flow's own */
+  __u8 pad[7];
 };
 
 /* Where the packet goes. */
 struct target {
-  struct way way; /* nat */
-  __u32 backend;  /* index */
-  __be32 address;
+  union sluice_address address; /* the backend's */
+  union sluice_address source;  /* nat's */
+  __u64 next_hop;               /* towards the backend; nat, direct, IP in IP */
+  __u32 backend;                /* index */
+  __u32 peer;                   /* tunnel */
   __be16 port;
   __be16 source_port;
   __u8 forwarding;
   __u8 first_free; /* the first try whose tuple a new record could have; port_tries() if there is none */
-  __u8 pad[2];
+  __u8 left;       /* the backend is in no table in force */
+  __u8 strict;     /* a tunnel for which nat does not stand in */
+  __u8 promotes;   /* the flow's record is half open, and the packet shows that it is real */
+  __u8 pad[7];
 };
 
-/* Whether the packet may go there: the reason to drop it, or 0. */
-static __always_inline int refused_by_way(const struct flow_query* query, const struct target* target) {
-  if (target->forwarding == SLUICE_FORWARD_LOCAL) return 0;
-  if (query->ttl <= 1) return SLUICE_REASON_TTL_EXCEEDED;
-  return fits(&target->way, query->length) ? 0 : SLUICE_REASON_TOO_BIG;
+/* A backend behind a tunnel that may have a flow's record. */
+struct asked {
+  union sluice_address address;
+  union sluice_address node; /* the underlay address of the node that it runs on */
+  __be16 port;
+  __u16 peer;
+  __u32 backend; /* index here */
+};
+
+/* Working memory of the one packet that a CPU is at: more than fits the stack. */
+struct flow_scratch {
+  struct flow_query query;
+  struct target target;
+  struct new_flow flow;
+  struct flow_key key;
+  struct walked walked;
+  __u32 pad_walked;
+  struct asked asked[SLUICE_TUNNEL_CANDIDATES]; /* in the order of asking */
+  __u32 asked_count;
+  __u32 asked_newest; /* the newest candidate is among them */
+  __u8 node_family;   /* 4 or 6, of `asked[].node` */
+  __u8 hops;
+  __u8 outer_class; /* of the tunnel packet that this one came out of */
+  __u8 pad;
+  __u32 action;
+  __u32 question; /* enum question, for stage FLOW */
+  __u32 then;     /* the stage that carries out its answer */
+  __s32 found;    /* the answer: FOUND_TARGET, FOUND_NEXT, or the reason to drop */
+  __u32 next;     /* with FOUND_NEXT: of `asked` */
+  __u32 answer;   /* enum answer, to a packet that is refused */
+  __u32 mtu;
+  __u32 tunnel_fits; /* bytes of packet that the tunnel carries which this one came out of; 0: it came out of none */
+  __u32 pad4;
+  __u8 header[256];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct flow_scratch);
+} scratch SEC(".maps");
+
+enum question {
+  QUESTION_SERVICE, /* a packet from a client: where to? */
+  QUESTION_INNER,   /* out of a tunnel: which of `asked` on this node has its flow, or takes it? */
+  QUESTION_ERROR,   /* an ICMP error from a client's side: whose is the flow that it is about? */
+};
+#define FOUND_TARGET 0
+#define FOUND_NEXT (-1) /* another node is asked */
+
+static __always_inline struct flow_scratch* flow_scratch(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&scratch, &zero);
 }
 
 static __always_inline __u32 port_tries(__u8 forwarding) {
@@ -155,119 +189,112 @@ static __always_inline __u32 nat_ports(const struct sluice_config* node) {
              : 0;
 }
 
-/* The i-th source port that the flow tries. In nat there is at least one. */
-static __always_inline __be16 candidate_port(const struct flow_query* query, __u8 forwarding, __u32 i,
+/* The i-th source port that a flow tries. In nat there is at least one. */
+static __always_inline __be16 candidate_port(__u64 hash, __be16 client_port, __u8 forwarding, __u32 i,
                                              const struct sluice_config* node) {
-  if (forwarding == SLUICE_FORWARD_LOCAL)
-    return bpf_htons(sluice_local_port(query->hash, i, bpf_ntohs(query->identity.client_port)));
-  return bpf_htons(sluice_source_port(query->hash, i, node->nat_port_first, nat_ports(node)));
+  if (forwarding == SLUICE_FORWARD_LOCAL) return bpf_htons(sluice_local_port(hash, i, bpf_ntohs(client_port)));
+  return bpf_htons(sluice_source_port(hash, i, node->nat_port_first, nat_ports(node)));
+}
+
+static __always_inline __u8 flow_kind(__u8 forwarding) {
+  return forwarding == SLUICE_FORWARD_NAT ? SLUICE_FLOW_NAT : SLUICE_FLOW_LOCAL;
 }
 
 static __always_inline void candidate_key(const struct flow_query* query, const struct target* target,
-                                          union flow_key_words* key) {
-  bool local = target->forwarding == SLUICE_FORWARD_LOCAL;
-  set_flow_key(key, target->address, local ? query->identity.client : target->way.source, target->port,
-               target->source_port, query->protocol);
+                                          struct flow_key* key) {
+  bool nat = target->forwarding == SLUICE_FORWARD_NAT;
+  key->backend = target->address;
+  key->source = nat ? target->source : query->client;
+  key->tuple =
+      SLUICE_FLOW_TUPLE(target->port, target->source_port, query->protocol, nat ? SLUICE_FLOW_NAT : SLUICE_FLOW_LOCAL);
 }
 
-/* A packet of a known flow: what its flags say, and when it was seen. */
-static __always_inline void flow_seen(struct sluice_flow* flow, const struct flow_query* query, __u32 backend) {
-  __u8 bits = state_from_client(query->tcp_flags);
+/* The reason why the packet may not go there, or 0. */
+static __always_inline int refused_by_way(const struct flow_query* query, const struct target* target) {
+  const struct sluice_egress* out;
 
-  goes_on(flow, query->tcp_flags);
-  if (bits) add_state(flow, bits);
-  if (touched_lately(flow)) return;
-  touch(flow);
-  flow->hash = (__u32)query->slot_hash;
-  flow->service = query->service;
-  flow->backend = backend;
-  flow->ifindex = interface_index;
-  store_mac(flow->client_mac, query->client_mac);
+  if (target->forwarding == SLUICE_FORWARD_LOCAL) return 0;
+  if (query->hops <= 1) return SLUICE_REASON_TTL_EXCEEDED;
+  if (target->forwarding == SLUICE_FORWARD_TUNNEL) return 0; /* its peer knows what fits */
+  out = find_egress(target->next_hop);
+  if (!out) return SLUICE_REASON_NO_NEXT_HOP;
+  return fits(out, query->length) ? 0 : SLUICE_REASON_TOO_BIG;
 }
 
-/* The common case, without further functions: the newest candidate and the first source port have the flow's record.
- * False: ask find_or_make_flow(). */
-static __always_inline bool find_known_flow(const struct flow_query* query, const struct sluice_config* node,
-                                            struct target* target) {
-  const struct sluice_backend* backend;
-  struct sluice_flow* flow;
-  union flow_key_words key;
-
-  if (find_candidate(query->service, query->table, 0, query->slot_hash, &backend, &target->backend) != CANDIDATE_FOUND)
-    return false;
-  target->address = backend->address;
-  target->port = backend->port;
-  target->forwarding = backend->forwarding;
-  if (target->forwarding == SLUICE_FORWARD_LOCAL) {
-    target->source_port = query->identity.client_port;
-  } else {
-    if (!resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way)) return false;
-    if (!nat_ports(node)) return false;
-    target->source_port = candidate_port(query, SLUICE_FORWARD_NAT, 0, node);
+/* nat's source address for a way; false: it has none of this family. */
+static __always_inline bool nat_source(const struct sluice_egress* out, const bool v6, union sluice_address* source) {
+  if (v6) { /* the agent writes the first word last */
+    source->words[0] = SLUICE_LOAD_ONCE(out->source6.words[0]);
+    if (!source->words[0]) return false;
+    source->words[1] = SLUICE_LOAD_ONCE(out->source6.words[1]);
+    return true;
   }
-  candidate_key(query, target, &key);
-  flow = bpf_map_lookup_elem(&flows, &key.key);
-  if (!flow || !same_flow(flow, &query->identity, target->forwarding)) return false;
-  if (is_syn(query->tcp_flags)) return false; /* may begin anew */
-  flow_seen(flow, query, target->backend);
-  return true;
+  source->words[0] = out->source4;
+  source->words[1] = 0;
+  return out->source4;
 }
 
-static __always_inline void new_record(const struct flow_query* query, const struct target* target,
-                                       struct sluice_flow* flow) {
-  flow->last_seen = bpf_ktime_get_coarse_ns();
-  flow->client = query->identity.client;
-  flow->address = query->identity.address;
-  flow->client_port = query->identity.client_port;
-  flow->port = query->identity.port;
-  flow->state = SLUICE_FLOW_NEW | state_from_client(query->tcp_flags);
-  flow->forwarding = target->forwarding;
-  store_mac(flow->client_mac, query->client_mac);
-  flow->ifindex = interface_index;
-  flow->service = query->service;
-  flow->backend = target->backend;
-  flow->hash = (__u32)query->slot_hash;
-  flow->touched = (__u32)bpf_jiffies64();
-}
-
-/* What follows is not the common case: functions of their own, each verified once and apart from its callers. Their
+/* --- what follows is not the common case: functions of their own, each verified once and apart from its callers. Their
  * bodies lie outside of the loops that call them, so that the verifier does not walk them once for each turn. Pointers
- * are never NULL but to the verifier. */
+ * are never NULL but to the verifier. --------------------------------------------------------------------------------
+ */
 
 /* Sets all of `target` but its source port from a plane's candidate for the flow. Returns 0 or the reason why no flow
  * can go there. */
-__noinline int aim(struct xdp_md* ctx, const struct flow_query* query, struct target* target, __u32 plane) {
-  const struct sluice_config* node = node_config();
+__noinline int aim(SLUICE_CONTEXT* ctx, const struct flow_query* query, struct target* target, __u32 plane) {
+  const struct sluice_config* node = config_memory();
   const struct sluice_backend* backend;
-  enum candidate found;
-  __u32 index; /* on the stack: before Linux 6.2 a map's key may not lie in memory of the caller's */
+  const struct sluice_egress* out;
+  union sluice_address none = {};
+  __u64 what;
 
-  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
-  found = find_candidate(query->service, query->table, plane, query->slot_hash, &backend, &index);
-  if (found != CANDIDATE_FOUND) return found == CANDIDATE_NONE ? SLUICE_REASON_NO_BACKEND : SLUICE_REASON_STALE_TABLE;
-  target->backend = index;
+  if (!query || !target) return SLUICE_REASON_STALE_TABLE;
+  target->backend = query->table ? slot_backend(query->table, plane, query->slot_hash) : SLUICE_NO_BACKEND_INDEX;
+  if (target->backend == SLUICE_NO_BACKEND_INDEX) return SLUICE_REASON_NO_BACKEND;
+  backend = backend_at(target->backend);
+  what = SLUICE_LOAD_ONCE(backend->what);
+  if (SLUICE_BACKEND_SERVICE(what) != query->service) return SLUICE_REASON_STALE_TABLE;
   target->address = backend->address;
-  target->port = backend->port;
-  target->forwarding = backend->forwarding;
-  if (target->forwarding == SLUICE_FORWARD_LOCAL) return 0;
+  target->port = SLUICE_BACKEND_PORT(what);
+  target->peer = SLUICE_BACKEND_PEER(what);
+  target->forwarding = SLUICE_BACKEND_FORWARDING(what);
+  target->left = (SLUICE_BACKEND_FLAGS(what) & SLUICE_BACKEND_LEFT) != 0;
+  target->strict = (SLUICE_BACKEND_FLAGS(what) & SLUICE_BACKEND_STRICT) != 0;
+  target->next_hop = SLUICE_LOAD_ONCE(backend->next_hop);
+  if (target->forwarding == SLUICE_FORWARD_LOCAL || target->forwarding == SLUICE_FORWARD_TUNNEL) return 0;
+  out = find_egress(target->next_hop);
+  if (!out) {
+    target->next_hop = kernel_way(ctx, &none, &target->address, query->v6, 0);
+    out = find_egress(target->next_hop);
+    if (!out) return SLUICE_REASON_NO_NEXT_HOP;
+  }
+  if (target->forwarding != SLUICE_FORWARD_NAT) return 0;
   if (!nat_ports(node)) return SLUICE_REASON_PORTS_EXHAUSTED;
-  if (resolved_way(SLUICE_LOAD_ONCE(backend->next_hop), &target->way)) return 0;
-  return unresolved_way(ctx, target->address, query->tos, query->protocol, &target->way) ? 0
-                                                                                         : SLUICE_REASON_NO_NEXT_HOP;
+  return nat_source(out, query->v6, &target->source) ? 0 : SLUICE_REASON_NO_NEXT_HOP;
 }
 
 /* A SYN met the record of its tuple at an earlier candidate: whether the connection of the record is over. The client
  * may have gone without a word and have its port again, or its first SYN or the answer was lost. A backend that lives
  * refuses such a SYN with an ACK; one that has said nothing to the first SYN is left with the second. (Not with the
  * first: anybody can send one in a client's name.) */
-static __always_inline bool leaves_with_syn(struct sluice_flow* flow, __u64 now) {
-  __s64 waited = now - flow->last_seen;
-
-  if (SLUICE_FLOW_CLOSED(flow->state) || !(flow->state & SLUICE_FLOW_ESTABLISHED)) return true;
-  if (flow->state & SLUICE_FLOW_SYN_UNANSWERED) return waited > (__s64)(SLUICE_SYN_PATIENCE * MILLISECONDS);
-  touch(flow); /* from now on it waits */
-  add_state(flow, SLUICE_FLOW_SYN_UNANSWERED);
+static __always_inline bool leaves_with_syn(struct sluice_flow_head* head) {
+  if (SLUICE_FLOW_CLOSED(head->control) || !(head->control & SLUICE_FLOW_REPLIED)) return true;
+  if (head->control & SLUICE_FLOW_SYN_UNANSWERED)
+    return (__s32)jiffies_since(head->seen) > (__s32)(jiffies_per_second * SLUICE_SYN_PATIENCE / 1000);
+  SLUICE_STORE_ONCE(head->seen, (__u32)bpf_jiffies64()); /* from now on it waits */
+  add_state(head, SLUICE_FLOW_SYN_UNANSWERED);
   return false;
+}
+
+/* Whether a packet shows that its sender has seen the reply to what made the record: whoever only guesses addresses has
+ * not. */
+static __always_inline bool promotes(const struct sluice_flow_head* head, const struct flow_query* query) {
+  __u64 control = SLUICE_LOAD_ONCE(head->control);
+
+  if (!(control & SLUICE_FLOW_REPLIED) || control & SLUICE_FLOW_RESET) return false;
+  if (query->protocol != IPPROTO_TCP) return true;
+  if ((query->tcp_flags & (SLUICE_TCP_ACK | SLUICE_TCP_SYN | SLUICE_TCP_RST)) != SLUICE_TCP_ACK) return false;
+  return query->acknowledged - SLUICE_FLOW_ACK(control) < 0x10000;
 }
 
 enum attempt {
@@ -277,69 +304,300 @@ enum attempt {
   ATTEMPT_OVER,  /* the flow's record, of a connection that is over; a new one begins, at the newest candidate */
 };
 
+struct found {
+  struct sluice_flow_head* head; /* NULL: none */
+  __u32 position;
+  bool half_open;
+  bool same; /* the same flow as the client sees it, not only the same tuple */
+};
+
+static __always_inline bool same_flow4(const struct sluice_flow4* flow, const union sluice_address* client,
+                                       const union sluice_address* address, __be16 client_port, __be16 port) {
+  return flow->client == client->ipv4 && flow->address == address->ipv4 && flow->client_port == client_port &&
+         flow->port == port;
+}
+static __always_inline bool same_flow6(const struct sluice_flow6* flow, const union sluice_address* client,
+                                       const union sluice_address* address, __be16 client_port, __be16 port) {
+  return same_address(&flow->client, client, true) && same_address(&flow->address, address, true) &&
+         flow->client_port == client_port && flow->port == port;
+}
+
+/* Where the live record of a key lies: its position, and SLUICE_AT_HALF_OPEN where it is half open; negative: nowhere.
+ */
+#define SLUICE_AT_HALF_OPEN 0x40000000
+__noinline int locate4(const struct flow_key* key) {
+  __u32 hash, position;
+
+  if (!key) return -1;
+  hash = hash_flow_key(key, false);
+  if (find_flows4(key, hash, &position)) return (int)position;
+  return find_half_open4(key, hash, &position) ? (int)(position | SLUICE_AT_HALF_OPEN) : -1;
+}
+__noinline int locate6(const struct flow_key* key) {
+  __u32 hash, position;
+
+  if (!key) return -1;
+  hash = hash_flow_key(key, true);
+  if (find_flows6(key, hash, &position)) return (int)position;
+  return find_half_open6(key, hash, &position) ? (int)(position | SLUICE_AT_HALF_OPEN) : -1;
+}
+
+static __always_inline struct found find_record(const struct flow_query* query, const struct flow_key* key) {
+  struct found found = {};
+  int at = query->v6 ? locate6(key) : locate4(key);
+
+  if (at < 0) return found;
+  found.half_open = at & SLUICE_AT_HALF_OPEN;
+  found.position = at & (SLUICE_AT_HALF_OPEN - 1);
+  if (query->v6) {
+    struct sluice_flow6* flow = found.half_open ? at_half_open6(found.position) : at_flows6(found.position);
+    found.head = &flow->head;
+    found.same = same_flow6(flow, &query->client, &query->address, query->client_port, query->port);
+  } else {
+    struct sluice_flow4* flow = found.half_open ? at_half_open4(found.position) : at_flows4(found.position);
+    found.head = &flow->head;
+    found.same = same_flow4(flow, &query->client, &query->address, query->client_port, query->port);
+  }
+  return found;
+}
+
+/* Removes a record as it was seen with `control`. */
+__noinline int remove_at(__u32 position, __u32 half_open, __u32 v6, __u64 control) {
+  if (v6 && half_open)
+    remove_half_open6(at_half_open6(position), position, control);
+  else if (v6)
+    remove_flows6(at_flows6(position), position, control);
+  else if (half_open)
+    remove_half_open4(at_half_open4(position), position, control);
+  else
+    remove_flows4(at_flows4(position), position, control);
+  return 0;
+}
+
+static __always_inline void remove_found(const struct found* found, bool v6, __u64 control) {
+  remove_at(found->position, found->half_open, v6, control);
+}
+
+static __always_inline void describe_flow(const struct flow_query* query, const struct target* target, __u64 state,
+                                          struct new_flow* flow) {
+  candidate_key(query, target, &flow->key);
+  flow->client = query->client;
+  flow->address = query->address;
+  flow->next_hop = 0;
+  flow->ack = 0;
+  flow->state = state | state_from_client(query->tcp_flags);
+  flow->service = query->service;
+  flow->backend = target->backend;
+  flow->client_port = query->client_port;
+  flow->port = query->port;
+}
+
+/* --- a client's affinity: a record of its own, made when a flow of the client's is established ---------------------
+ */
+
+static __always_inline void affinity_key(const struct flow_query* query, struct flow_key* key) {
+  key->backend = query->address;
+  key->source = query->client;
+  key->tuple = SLUICE_FLOW_TUPLE(query->port, 0, query->protocol, SLUICE_FLOW_AFFINITY);
+}
+
+struct favourite {
+  struct sluice_flow_head* head; /* NULL: none */
+  __u32 position;
+  bool same; /* the target */
+};
+
+static __always_inline struct favourite find_favourite(const struct flow_query* query, const struct target* target,
+                                                       const struct flow_key* key) {
+  struct favourite favourite = {};
+  int at = query->v6 ? locate6(key) : locate4(key);
+
+  if (at < 0 || at & SLUICE_AT_HALF_OPEN) return favourite;
+  favourite.position = at;
+  if (query->v6) {
+    struct sluice_flow6* record = at_flows6(at);
+    favourite.head = &record->head;
+    favourite.same = same_address(&record->client, &target->address, true) && record->client_port == target->port;
+  } else {
+    struct sluice_flow4* record = at_flows4(at);
+    favourite.head = &record->head;
+    favourite.same = record->client == target->address.ipv4 && record->client_port == target->port;
+  }
+  return favourite;
+}
+
+/* Whether the client has been at this backend, within its service's affinity. */
+__noinline int is_favourite(const struct flow_query* query, const struct target* target) {
+  struct flow_scratch* memory = flow_scratch();
+  struct favourite favourite;
+
+  if (!query || !target || !memory) return 0;
+  affinity_key(query, &memory->key);
+  favourite = find_favourite(query, target, &memory->key);
+  return favourite.head && favourite.same &&
+         jiffies_since(favourite.head->seen) <= (__u64)query->affinity * jiffies_per_second;
+}
+
+/* The client is at this backend. */
+__noinline int keep_affinity(const struct flow_query* query, const struct target* target) {
+  struct flow_scratch* memory = flow_scratch();
+  struct favourite favourite;
+  struct new_flow* flow;
+
+  if (!query || !target || !memory) return 0;
+  flow = &memory->flow;
+  affinity_key(query, &flow->key);
+  favourite = find_favourite(query, target, &flow->key);
+  if (favourite.head && favourite.same) {
+    SLUICE_STORE_ONCE(favourite.head->seen, (__u32)bpf_jiffies64());
+    return 0;
+  }
+  if (favourite.head) remove_at(favourite.position, 0, query->v6, SLUICE_LOAD_ONCE(favourite.head->control));
+  flow->client = target->address;
+  flow->client_port = target->port;
+  flow->address = query->address;
+  flow->port = query->port;
+  flow->next_hop = 0;
+  flow->ack = 0;
+  flow->state = SLUICE_FLOW_REPLIED;
+  flow->service = query->service;
+  flow->backend = target->backend;
+  if (query->v6)
+    store_flows6(flow);
+  else
+    store_flows4(flow);
+  return 0;
+}
+
+/* Puts the flow of a half-open record among the established. Returns an enum stored. */
+__noinline int promote(const struct flow_query* query, const struct target* target) {
+  struct flow_scratch* memory = flow_scratch();
+  struct new_flow* flow;
+  struct found found;
+  __u64 control;
+  int result;
+
+  if (!query || !target || !memory) return STORED_NOT_FULL;
+  flow = &memory->flow;
+  describe_flow(query, target, 0, flow);
+  found = find_record(query, &flow->key);
+  if (!found.head || !found.half_open || !found.same) return STORED;
+  control = SLUICE_LOAD_ONCE(found.head->control);
+  flow->state |= control & 0xfffc;
+  flow->next_hop = found.head->next_hop;
+  result = query->v6 ? store_flows6(flow) : store_flows4(flow);
+  if (result == STORED)
+    remove_found(&found, query->v6, control);
+  else if (result == STORED_NOT_FULL)
+    count_reason(SLUICE_REASON_NOT_ESTABLISHED, 1, 0);
+  if (query->affinity) keep_affinity(query, target);
+  return result;
+}
+
 /* Looks whether the flow's record stands under its i-th source port at `target`, and if so brings it up to date. Sets
  * target->source_port. Returns an enum attempt. */
 __noinline int look_at_port(const struct flow_query* query, struct target* target, __u32 plane, __u32 i) {
-  const struct sluice_config* node = node_config();
-  union flow_key_words key;
-  struct sluice_flow* flow;
+  const struct sluice_config* node = config_memory();
+  struct flow_scratch* memory = flow_scratch();
+  struct found found;
   bool expired, syn;
-  __u64 now;
+  __u64 control;
 
-  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
+  if (!query || !target || !memory || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
     return ATTEMPT_TAKEN;
-  target->source_port = candidate_port(query, target->forwarding, i, node);
-  candidate_key(query, target, &key);
-  flow = bpf_map_lookup_elem(&flows, &key.key);
-  if (!flow) return ATTEMPT_FREE;
-  now = bpf_ktime_get_coarse_ns();
-  expired = idle_too_long(flow, query->protocol, now, false);
-  if (!same_flow(flow, &query->identity, target->forwarding)) return expired ? ATTEMPT_FREE : ATTEMPT_TAKEN;
-  syn = is_syn(query->tcp_flags);
-  if (plane && syn && (expired || leaves_with_syn(flow, now))) {
-    bpf_map_delete_elem(&flows, &key.key); /* or it were found again should its backend return */
+  target->source_port = candidate_port(query->hash, query->client_port, target->forwarding, i, node);
+  candidate_key(query, target, &memory->key);
+  found = find_record(query, &memory->key);
+  if (!found.head) return ATTEMPT_FREE;
+  control = SLUICE_LOAD_ONCE(found.head->control);
+  expired = idle_too_long(found.head, query->protocol, false);
+  if (!found.same) return expired ? ATTEMPT_FREE : ATTEMPT_TAKEN;
+  target->promotes = 0;
+  if (query->peek) return ATTEMPT_FOUND;
+  /* Datagrams have no connection to lose: they move at once when their backend has left the choice. */
+  if (plane && target->left && query->protocol != IPPROTO_TCP) {
+    remove_found(&found, query->v6, control);
     return ATTEMPT_OVER;
   }
-  if (syn && (expired || SLUICE_FLOW_CLOSED(flow->state))) {
-    new_record(query, target, flow); /* it has the tuple already */
-    count_flow(query->service, target->backend);
-  } else {
-    flow_seen(flow, query, target->backend);
+  syn = is_syn(query->tcp_flags);
+  if (plane && syn && (expired || leaves_with_syn(found.head))) {
+    remove_found(&found, query->v6, control); /* or it were found again should its backend return */
+    return ATTEMPT_OVER;
   }
+  if (syn && (expired || SLUICE_FLOW_CLOSED(control))) {
+    remove_found(&found, query->v6, control);
+    return ATTEMPT_FREE; /* the new connection takes it */
+  }
+  goes_on(found.head, query->tcp_flags);
+  add_state(found.head, state_from_client(query->tcp_flags));
+  SLUICE_STORE_ONCE(found.head->seen, (__u32)bpf_jiffies64());
+  found.head->service = query->service;
+  found.head->backend = target->backend;
+  target->promotes = found.half_open && promotes(found.head, query);
   return ATTEMPT_FOUND;
 }
 
 #define SLUICE_PORT_LOST (-1)
 
-/* Makes the flow's record under its i-th source port at `target`. Sets target->source_port. Returns 0, SLUICE_PORT_LOST
- * if another flow has the tuple, or SLUICE_REASON_FLOW_TABLE_FULL. `pressed`: as for idle_too_long(). */
-__noinline int take_port(const struct flow_query* query, struct target* target, __u32 i, __u32 pressed) {
-  const struct sluice_config* node = node_config();
-  struct sluice_flow record = {};
-  union flow_key_words key;
-  int error; /* before Linux 6.4 a map's update leaves no more than 32 bits */
+/* The word of hints for a flow whose first tuple this is. */
+static __always_inline __u32* hints_of(const struct flow_key* key, const bool v6) {
+  __u32 hash = hash_flow_key(key, v6);
+  return v6 ? &at_flows6(hash)->head.homes : &at_flows4(hash)->head.homes;
+}
 
-  if (!query || !target || !node || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
+/* Whether flows whose first tuple is at home where this one's is may lie under others. */
+static __always_inline bool may_be_displaced(const struct flow_query* query, const struct flow_key* first) {
+  return SLUICE_LOAD_ONCE(*(query->v6 ? hints_of(first, true) : hints_of(first, false))) & SLUICE_FLOW_HINTS;
+}
+
+/* Before a record is made under another tuple than the first: who searches it knows that it is to be searched. */
+static __always_inline void hint_displaced(const struct flow_query* query, struct target* target,
+                                           struct flow_key* first) {
+  __be16 port = target->source_port;
+  target->source_port = candidate_port(query->hash, query->client_port, target->forwarding, 0, config_memory());
+  candidate_key(query, target, first);
+  target->source_port = port;
+  __sync_fetch_and_or(query->v6 ? hints_of(first, true) : hints_of(first, false), SLUICE_FLOW_HINTS);
+}
+
+/* Makes the flow's record under its i-th source port at `target`. Sets target->source_port. Returns 0, SLUICE_PORT_LOST
+ * if another flow has the tuple, or the reason why there is no record. `pressed`: as for idle_too_long(). */
+__noinline int take_port(const struct flow_query* query, struct target* target, __u32 i, __u32 pressed) {
+  const struct sluice_config* node = config_memory();
+  struct flow_scratch* memory = flow_scratch();
+  struct new_flow* flow;
+  struct found found;
+  int result;
+
+  if (!query || !target || !memory || (target->forwarding == SLUICE_FORWARD_NAT && !nat_ports(node)))
     return SLUICE_PORT_LOST;
-  target->source_port = candidate_port(query, target->forwarding, i, node);
-  candidate_key(query, target, &key);
-  new_record(query, target, &record);
-  error = bpf_map_update_elem(&flows, &key.key, &record, BPF_NOEXIST);
-  if (error == -EEXIST) {
-    struct sluice_flow* flow = bpf_map_lookup_elem(&flows, &key.key);
-    __u64 seen;
-    if (!flow) return SLUICE_PORT_LOST;
-    if (same_flow(flow, &query->identity, target->forwarding)) return 0; /* made by another CPU just now */
-    seen = flow->last_seen;
-    if (!idle_too_long(flow, query->protocol, record.last_seen, pressed)) return SLUICE_PORT_LOST;
-    /* Whoever moves the clock of an expired record owns it: two flows cannot both take it over. */
-    if (__sync_val_compare_and_swap(&flow->last_seen, seen, record.last_seen) != seen) return SLUICE_PORT_LOST;
-    error = bpf_map_update_elem(&flows, &key.key, &record, BPF_ANY);
+  target->source_port = candidate_port(query->hash, query->client_port, target->forwarding, i, node);
+  flow = &memory->flow;
+  describe_flow(query, target, query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags) ? SLUICE_FLOW_ADOPTED : 0,
+                flow);
+  found = find_record(query, &flow->key);
+  if (found.head) {
+    __u64 control = SLUICE_LOAD_ONCE(found.head->control);
+    if (found.same) return 0; /* made by another CPU just now */
+    if (!idle_too_long(found.head, query->protocol, pressed)) return SLUICE_PORT_LOST;
+    remove_found(&found, query->v6, control);
   }
-  if (error) return SLUICE_REASON_FLOW_TABLE_FULL;
-  count_flow(query->service, target->backend);
+  /* Until it is asked for, with the first reply. */
+  flow->next_hop = target->forwarding == SLUICE_FORWARD_NAT ? query->client_way : memory->tunnel_fits;
+  if (i) {
+    flow->state |= SLUICE_FLOW_DISPLACED;
+    hint_displaced(query, target, &memory->key);
+  }
+  result = query->v6 ? store_half_open6(flow) : store_half_open4(flow);
+  if (result == STORED_BY_ANOTHER) {
+    found = find_record(query, &flow->key);
+    return found.head && found.same ? 0 : SLUICE_PORT_LOST;
+  }
+  if (result != STORED)
+    return result == STORED_NOT_BUSY ? SLUICE_REASON_FLOW_TABLE_BUSY : SLUICE_REASON_FLOW_TABLE_FULL;
+  count_flow(target->backend);
   if (i) count_reason(SLUICE_REASON_PORT_CHANGED, 1, 0);
-  if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) count_reason(SLUICE_REASON_TAKEN_UP, 1, 0);
+  if (flow->state & SLUICE_FLOW_ADOPTED) count_reason(SLUICE_REASON_TAKEN_UP, 1, 0);
   return 0;
 }
 
@@ -347,9 +605,10 @@ __noinline int take_port(const struct flow_query* query, struct target* target, 
  * deleted the record of another flow that stood in the way when this one came. Returns 1 if it is found, else 0. At
  * the newest candidate target->first_free is set (in memory: there the verifier does not tell its values apart). */
 __noinline int search_candidate(const struct flow_query* query, struct target* target, __u32 plane) {
+  struct flow_scratch* memory = flow_scratch();
   __u32 tries;
 
-  if (!query || !target) return 0;
+  if (!query || !target || !memory) return 0;
   tries = port_tries(target->forwarding);
   if (plane == 0) target->first_free = tries;
 #pragma clang loop unroll(disable)
@@ -360,12 +619,16 @@ __noinline int search_candidate(const struct flow_query* query, struct target* t
     if (attempt == ATTEMPT_FOUND) return 1;
     if (attempt == ATTEMPT_OVER) break;
     if (attempt == ATTEMPT_FREE && plane == 0 && target->first_free == tries) target->first_free = i;
+    if (!i && !may_be_displaced(query, &memory->key)) {
+      if (plane == 0 && attempt == ATTEMPT_TAKEN) target->first_free = 1;
+      break;
+    }
   }
   return 0;
 }
 
 /* Makes the flow's record at `target`, under the first source port from `first` on that is to be had. Returns 0,
- * SLUICE_PORT_LOST or SLUICE_REASON_FLOW_TABLE_FULL. */
+ * SLUICE_PORT_LOST or the reason why there is no record. */
 __noinline int take_any_port(const struct flow_query* query, struct target* target, __u32 first, __u32 pressed) {
   if (!query || !target) return SLUICE_PORT_LOST;
 #pragma clang loop unroll(disable)
@@ -379,60 +642,58 @@ __noinline int take_any_port(const struct flow_query* query, struct target* targ
   return SLUICE_PORT_LOST;
 }
 
+/* Whether the service may have no more established flows: then none is begun. */
+static __always_inline bool established_full(const struct flow_query* query) {
+  __u32 most = SLUICE_FLOW_MOST((query->v6 ? flows6_mask : flows4_mask) + 1), there, has;
+  const struct sluice_shares *total = shares_memory(), *own = share_of(query->service);
+
+  there = query->v6 ? SLUICE_LOAD_ONCE(total->flows6) : SLUICE_LOAD_ONCE(total->flows4);
+  has = query->v6 ? SLUICE_LOAD_ONCE(own->flows6) : SLUICE_LOAD_ONCE(own->flows4);
+  return there >= most || has >= SLUICE_SHARE_FACTOR * (most - there);
+}
+
 /* Makes the flow's record at `target`. Returns 0 or the reason to drop. */
 __noinline int make_flow(const struct flow_query* query, struct target* target) {
   int result;
 
   if (!query || !target) return SLUICE_REASON_PORTS_EXHAUSTED;
+  if (established_full(query)) return SLUICE_REASON_FLOW_TABLE_FULL;
   result = take_any_port(query, target, target->first_free, 0);
   if (result == SLUICE_PORT_LOST) result = take_any_port(query, target, 0, 1);
   return result == SLUICE_PORT_LOST ? SLUICE_REASON_PORTS_EXHAUSTED : result;
 }
 
+static __always_inline bool has_records(__u8 forwarding) {
+  return forwarding == SLUICE_FORWARD_LOCAL || forwarding == SLUICE_FORWARD_NAT;
+}
+
+static __always_inline bool had_nat(__u32 peer) {
+  return (SLUICE_LOAD_ONCE(peers_memory()[peer & (SLUICE_MAX_PEERS - 1)].state) &
+          (SLUICE_PEER_USABLE | SLUICE_PEER_HAS_NAT)) != SLUICE_PEER_USABLE;
+}
+
+/* Aims at a backend behind a tunnel as if it were forwarded to by nat, where there is a way. */
+static __always_inline void aim_nat(const struct flow_query* query, struct target* target) {
+  const struct sluice_egress* out = find_egress(target->next_hop);
+  if (out && nat_ports(config_memory()) && nat_source(out, query->v6, &target->source))
+    target->forwarding = SLUICE_FORWARD_NAT;
+}
+
 /* Searches the record at the candidates of each plane, newest first. Returns 1 with all of `target` set if it is found,
  * else 0. */
-__noinline int search_planes(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
+__noinline int search_planes(SLUICE_CONTEXT* ctx, const struct flow_query* query, struct target* target) {
   if (!query || !target) return 0;
 #pragma clang loop unroll(disable)
   for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
     if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
     if (aim(ctx, query, target, plane)) continue;
-    if (!search_candidate(query, target, plane)) continue;
+    /* While a tunnel was not usable its flows were begun by nat. */
+    if (target->forwarding == SLUICE_FORWARD_TUNNEL && had_nat(target->peer)) aim_nat(query, target);
+    if (!has_records(target->forwarding) || !search_candidate(query, target, plane)) continue;
     if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
     return 1;
   }
   return 0;
-}
-
-/* The other of the two ways to choose a slot: by the client alone, or by the whole flow. */
-static __always_inline __u64 other_slot_hash(const struct flow_query* query, const struct sluice_config* node) {
-  return query->slot_hash != query->hash ? query->hash
-                                         : sluice_flow_hash(query->identity.client, query->identity.address, 0, 0, 0,
-                                                            node->flow_hash_key[0], node->flow_hash_key[1]);
-}
-
-/* The record is searched; where there is none, it is made at the newest candidate. A connection that is under way may
- * have begun before the service's affinity was changed: its slot was another. Returns 0 with all of `target` set, or
- * the reason to drop. */
-__noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, struct target* target) {
-  const struct sluice_config* node = node_config();
-  __u64 slot_hash;
-  __u8 first_free;
-  int refused;
-
-  if (!query || !target || !node) return SLUICE_REASON_STALE_TABLE;
-  if (search_planes(ctx, query, target)) return 0;
-  if (query->protocol == IPPROTO_TCP && !is_syn(query->tcp_flags)) {
-    slot_hash = query->slot_hash;
-    first_free = target->first_free;
-    query->slot_hash = other_slot_hash(query, node);
-    if (search_planes(ctx, query, target)) return 0;
-    query->slot_hash = slot_hash;
-    target->first_free = first_free;
-  }
-  refused = aim(ctx, query, target, 0);
-  if (!refused) refused = refused_by_way(query, target);
-  return refused ? refused : make_flow(query, target);
 }
 
 #endif

@@ -14,16 +14,36 @@
 
 /* Set by the loader, one copy of the programs for each interface. The MAC: first byte of the address first. */
 const volatile __u32 interface_index = 0;
+const volatile __u32 interface_egress = 0; /* its index in `egress`; 0: none */
 const volatile __u8 interface_mac[8] __attribute__((aligned(8))) = {};
+/* Set by the loader, alike for all interfaces: elements of the tables, powers of two, less one; the clock's rate. */
+const volatile __u32 keys_mask = 0;
+const volatile __u32 keys6_mask = 0;
+const volatile __u32 services_mask = 0;
+const volatile __u32 slots_mask = 0;
+const volatile __u32 backends_mask = 0;
+const volatile __u32 flows4_mask = 0;
+const volatile __u32 half_open4_mask = 0;
+const volatile __u32 flows6_mask = 0;
+const volatile __u32 half_open6_mask = 0;
+const volatile __u32 jiffies_per_second = 250;
 
-#define SLUICE_MAPPED_ARRAY(name, element, entries) \
-  struct {                                          \
-    __uint(type, BPF_MAP_TYPE_ARRAY);               \
-    __uint(map_flags, BPF_F_MMAPABLE);              \
-    __uint(max_entries, entries);                   \
-    __type(key, __u32);                             \
-    __type(value, element);                         \
-  } name SEC(".maps")
+/* A table in memory that the agent maps: one array element that holds all of it. The loader sets its size, and makes
+ * the load of the map into the load of its memory (BPF_PSEUDO_MAP_VALUE), so that a look-up is an addition: no index on
+ * the stack, no comparison, no NULL. An index is masked, whatever it is; the verifier knows the mask. */
+#define SLUICE_TABLE_MAP(name, element)                 \
+  struct {                                              \
+    __uint(type, BPF_MAP_TYPE_ARRAY);                   \
+    __uint(map_flags, BPF_F_MMAPABLE);                  \
+    __uint(max_entries, 1);                             \
+    __uint(key_size, sizeof(__u32));                    \
+    __uint(value_size, sizeof(element));                \
+  } name SEC(".maps");                                  \
+  static __always_inline element* name##_memory(void) { \
+    element* memory;                                    \
+    asm("%0 = %1 ll" : "=r"(memory) : "i"(&name));      \
+    return memory;                                      \
+  }
 
 #define SLUICE_COUNTER_ARRAY(name, element, entries) \
   struct {                                           \
@@ -33,16 +53,23 @@ const volatile __u8 interface_mac[8] __attribute__((aligned(8))) = {};
     __type(value, element);                          \
   } name SEC(".maps")
 
-SLUICE_MAPPED_ARRAY(config, struct sluice_config, 1);
-SLUICE_MAPPED_ARRAY(service_keys, struct sluice_service_key_entry, 1 << 17);
-SLUICE_MAPPED_ARRAY(services, struct sluice_service, 1 << 14);
-SLUICE_MAPPED_ARRAY(slots, __u64, 1 << 20);
-SLUICE_MAPPED_ARRAY(backends, struct sluice_backend, 1 << 16);
-SLUICE_MAPPED_ARRAY(egress, struct sluice_egress, SLUICE_MAX_EGRESS);
+SLUICE_TABLE_MAP(config, struct sluice_config)
+SLUICE_TABLE_MAP(keys, struct sluice_key_entry)
+SLUICE_TABLE_MAP(keys6, struct sluice_key6)
+SLUICE_TABLE_MAP(services, struct sluice_service)
+SLUICE_TABLE_MAP(slots, __u16)
+SLUICE_TABLE_MAP(backends, struct sluice_backend)
+SLUICE_TABLE_MAP(egress, struct sluice_egress)
+SLUICE_TABLE_MAP(peers, struct sluice_peer)
+SLUICE_TABLE_MAP(proofs, struct sluice_proof)
+SLUICE_TABLE_MAP(flows4, struct sluice_flow4)
+SLUICE_TABLE_MAP(half_open4, struct sluice_flow4)
+SLUICE_TABLE_MAP(flows6, struct sluice_flow6)
+SLUICE_TABLE_MAP(half_open6, struct sluice_flow6)
+SLUICE_TABLE_MAP(shares, struct sluice_shares)
 
-SLUICE_COUNTER_ARRAY(service_counters, struct sluice_counters, 1 << 14);
-SLUICE_COUNTER_ARRAY(backend_counters, struct sluice_counters, 1 << 16);
-SLUICE_COUNTER_ARRAY(reasons, struct sluice_reason_counters, SLUICE_REASON_COUNT);
+SLUICE_COUNTER_ARRAY(backend_counters, struct sluice_counters, 1 << 10);
+SLUICE_COUNTER_ARRAY(reasons, struct sluice_count, SLUICE_REASON_COUNT);
 
 /* Grows only as services drop packets, each for a few reasons. When it is full, `reasons` still counts. */
 struct {
@@ -50,15 +77,24 @@ struct {
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __uint(max_entries, 1 << 15);
   __type(key, struct sluice_service_reason_key);
-  __type(value, struct sluice_reason_counters);
+  __type(value, struct sluice_count);
 } service_reasons SEC(".maps");
 
 struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 1 << 18);
-  __type(key, struct sluice_flow_key);
-  __type(value, struct sluice_flow);
-} flows SEC(".maps");
+  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1 << 17);
+  __type(key, struct sluice_sources4_key);
+  __type(value, __u32);
+} sources4 SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1 << 17);
+  __type(key, struct sluice_sources6_key);
+  __type(value, __u32);
+} sources6 SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
@@ -68,13 +104,13 @@ struct {
   __type(value, struct sluice_owned);
 } owned_addresses SEC(".maps");
 
-/* The node-wide settings; never NULL but to the verifier. */
-static __always_inline const struct sluice_config* node_config(void) {
-  __u32 zero = 0;
-  return bpf_map_lookup_elem(&config, &zero);
-}
-
 /* One load, whatever the compiler thinks of it: for words that are switched under traffic. */
 #define SLUICE_LOAD_ONCE(lvalue) (*(const volatile __typeof__(lvalue)*)&(lvalue))
+/* One store, which the compiler does not move. */
+#define SLUICE_STORE_ONCE(lvalue, value) (*(volatile __typeof__(lvalue)*)&(lvalue) = (value))
+/* Keeps the compiler from turning a loop's counter into another form, in which older verifiers do not see its end. */
+#define SLUICE_PIN(variable) asm volatile("" : "+r"(variable))
+#define likely(condition) __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
 
 #endif

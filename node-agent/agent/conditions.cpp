@@ -17,6 +17,22 @@ std::string reason_of(const Error& error, const char* otherwise) {
   return error.cause.empty() ? std::string(otherwise) : std::string(error.cause);
 }
 
+// Why packets do not reach a backend; nullopt: they do.
+std::optional<std::string> no_way(const state::Service& service, const state::Backend& backend,
+                                  const std::map<net::IpAddress, std::string>& unresolved,
+                                  const std::map<std::string, const tunnel::TunnelFact*>& tunnels) {
+  const bool by_name = service.forwarding == state::Forwarding::tunnel;
+  if (by_name || service.forwarding == state::Forwarding::automatic) {
+    const auto tunnel = tunnels.find(backend.node);
+    if (tunnel != tunnels.end() && tunnel->second->usable) return std::nullopt;
+    if (by_name && tunnel != tunnels.end()) {
+      return fmt::format("no tunnel to node {}: {}", backend.node, tunnel->second->why);
+    }
+  }
+  const auto found = unresolved.find(backend.address);
+  return found == unresolved.end() ? std::nullopt : std::optional(found->second);
+}
+
 auto text_of(const dataplane::ServiceFailure& failure) {
   return std::tie(failure.service, failure.reason, failure.message);
 }
@@ -76,19 +92,21 @@ health::Condition programmed_condition(bool has_state, const std::vector<datapla
 }
 
 std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
-                                                   const std::map<net::IpAddress, std::string>& unresolved) {
+                                                   const std::map<net::IpAddress, std::string>& unresolved,
+                                                   const std::vector<tunnel::TunnelFact>& tunnels) {
   std::vector<dataplane::ServiceFailure> failures;
-  if (unresolved.empty()) return failures;
+  std::map<std::string, const tunnel::TunnelFact*> by_node;
+  for (const auto& tunnel : tunnels) by_node.emplace(tunnel.node, &tunnel);
   for (const auto& [id, service] : state.services) {
-    std::set<net::IpAddress> missing;
+    std::map<net::IpAddress, std::string> missing;
     for (const state::Backend& backend : service.backends) {
-      if (backend.left == 0 && unresolved.contains(backend.address)) missing.insert(backend.address);
+      if (backend.left != 0) continue;
+      if (auto why = no_way(service, backend, unresolved, by_node)) missing.emplace(backend.address, std::move(*why));
     }
     if (missing.empty()) continue;
-    const net::IpAddress& first = *missing.begin();
+    const auto& [first, why] = *missing.begin();
     const std::string more = missing.size() > 1 ? fmt::format(" (and {} more backends)", missing.size() - 1) : "";
-    failures.push_back(
-        {id, "Unreachable", fmt::format("backend {}: {}{}", first.to_string(), unresolved.at(first), more)});
+    failures.push_back({id, "Unreachable", fmt::format("backend {}: {}{}", first.to_string(), why, more)});
   }
   return failures;
 }

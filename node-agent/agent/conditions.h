@@ -36,7 +36,8 @@ health::Condition programmed_condition(bool has_state, const std::vector<datapla
 
 // Services with a backend in the choice that there is no way to: one failure each, reason Unreachable.
 std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
-                                                   const std::map<net::IpAddress, std::string>& unresolved);
+                                                   const std::map<net::IpAddress, std::string>& unresolved,
+                                                   const std::vector<tunnel::TunnelFact>& tunnels = {});
 
 // A failure for every service of a state that is not programmed, or where nothing is attached: what Ready says stands
 // in the way, or, where nothing does, that it is under way.

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "common/log/spdlog.h"
+#include "node-agent/announce/groups.h"
+#include "node-agent/announce/sender.h"
 
 namespace sluice::agent {
 namespace {
@@ -24,7 +26,10 @@ void log_failures(const std::vector<dataplane::ServiceFailure>& before,
 }  // namespace
 
 Core::Core(CoreOptions options, StateFile file, Kernel kernel)
-    : options_(std::move(options)), file_(std::move(file)), kernel_(std::move(kernel)) {}
+    : options_(std::move(options)),
+      file_(std::move(file)),
+      kernel_(std::move(kernel)),
+      tunnels_(options_.probe_secret, options_.tunnel_times) {}
 
 void Core::set_watcher(nexthop::NetworkWatcher* watcher) {
   watcher_ = watcher;
@@ -109,6 +114,7 @@ bool Core::open() {
   }
   dataplane_ = std::move(*opened);
   troubles_.open.reset();
+  tunnels_.found(dataplane_->peers());
   return true;
 }
 
@@ -129,11 +135,11 @@ nexthop::Targets Core::targets() const {
   if (!memory_.state) return targets;
   for (const auto& [id, service] : memory_.state->services) {
     for (const state::Backend& backend : service.backends) {
-      if (!backend.address.is_ipv4()) continue;
       bool& on_this_node = targets[backend.address];
       on_this_node = on_this_node || (!backend.node.empty() && backend.node == options_.node);
     }
   }
+  for (const net::IpAddress& address : tunnels_.addresses()) targets.try_emplace(address, false);
   return targets;
 }
 
@@ -143,20 +149,24 @@ dataplane::NextHops Core::next_hops() const {
   const auto node = memory_.state->nodes.find(options_.node);
   if (node == memory_.state->nodes.end()) return hops;
   const auto& sources = node->second.source_addresses;
-  const auto source = std::ranges::find_if(sources, [](const net::IpAddress& address) { return address.is_ipv4(); });
-  if (source == sources.end()) return hops;
   for (auto& [address, hop] : hops) {
-    if (!hop.local) hop.source = *source;
+    const auto source = std::ranges::find(sources, address.family(), &net::IpAddress::family);
+    if (!hop.local && source != sources.end()) hop.source = *source;
   }
   return hops;
 }
 
-Core::Ways Core::ways() const {
-  Ways ways{next_hops(), {}};
-  for (const auto& [address, hop] : ways.next_hops) {
-    const auto link = hop.local ? network_.view.links.end() : network_.view.links.find(hop.ifindex);
-    if (link != network_.view.links.end()) ways.devices[hop.ifindex] = {link->second.mac, link->second.mtu};
-  }
+dataplane::Network Core::ways(const ChosenInterfaces& chosen) {
+  dataplane::Network ways;
+  ways.next_hops = next_hops();
+  ways.node_addresses = network_.view.addresses;
+  ways.interfaces = nexthop::way_devices(network_.ways, network_.view, chosen.indices);
+  std::erase_if(ways.interfaces, [this](const auto& entry) {
+    return (entry.second.by_kernel && !options_.can.by_kernel) || (entry.second.vlan != 0 && !options_.can.tags);
+  });
+  follow_tunnel_ways();
+  ways.peers = tunnels_.peers();
+  ways.devices = nexthop::stack_devices(network_.view);
   return ways;
 }
 
@@ -166,10 +176,11 @@ void Core::program() {
     return;
   }
   const ChosenInterfaces chosen = choose();
+  tunnels_.follow_state(*memory_.state, options_.node);
   if (watcher_ != nullptr) watcher_->set_targets(targets(), chosen.indices);
   take_network(programmed_ ? options_.resolve_patience : kFirstPatience);
-  programmed_ways_ = ways();
-  const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_ways_.next_hops);
+  programmed_ways_ = ways(chosen);
+  const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_ways_);
   program_failures_ = outcome.failures;
   programmed_ = true;
   spdlog::info("programmed revision {} of {}: {} services, {} map writes, {} failures", memory_.state->revision,
@@ -190,8 +201,8 @@ void Core::on_network() {
   const ChosenInterfaces chosen = choose();
   watcher_->set_targets(targets(), chosen.indices);
   attach_if_changed();
-  if (auto now = ways(); now != programmed_ways_) {
-    if (auto updated = dataplane_->update_next_hops(now.next_hops); !updated) {
+  if (auto now = ways(chosen); now != programmed_ways_) {
+    if (auto updated = dataplane_->update_ways(now); !updated) {
       spdlog::error("{}", updated.error().message());
     } else {
       programmed_ways_ = std::move(now);
@@ -214,7 +225,7 @@ void Core::announce() {
   if (!memory_.state || !dataplane_ || !programmed_) return;
   const bool put_back = put_back_links();
   const auto attached = dataplane_->attached();
-  auto ownership = announce::ownership(*memory_.state, options_.node, attached, network_.view.addresses);
+  auto ownership = announce::ownership(*memory_.state, options_.node, attached, vlans(), network_.view.addresses);
   if (!confirmed_) ownership = announce::withhold(std::move(ownership), answered_);
   auto outcome = dataplane_->set_owned(ownership.owned, options_.announce_grace);
   if (outcome.trouble && !troubles_.announce) spdlog::error("{}", outcome.trouble->message());
@@ -226,18 +237,42 @@ void Core::announce() {
   const auto now = announce::Heralds::Clock::now();
   heralds_.add(announce::taken(owned_, outcome.answered), now);
   owned_ = std::move(outcome.answered);
-  heralds_.tick(owned_, now, [this](const dataplane::OwnedAddress& owned) { gratuitous(owned); });
+  join_groups();
+  heralds_.tick(owned_, now, [this](const dataplane::OwnedAddress& owned) { make_known(owned); });
   if (!changed) return;
   facts_.announcing = std::move(ownership.announcing);
   report();
 }
 
-void Core::gratuitous(const dataplane::OwnedAddress& owned) {
+void Core::make_known(const dataplane::OwnedAddress& owned) {
   const auto link = network_.view.links.find(owned.ifindex);
   if (link == network_.view.links.end()) return;
-  if (auto sent = announce::send_gratuitous(owned.ifindex, link->second.mac, owned.address); !sent) {
+  // Also with a tag it is the lower device's MAC that the program takes frames for.
+  const uint32_t device = announce::device_of(owned, vlans());
+  if (device == 0) return;
+  if (auto sent = announce::send_announcement(device, link->second.mac, owned.address); !sent) {
     spdlog::warn("{} on {}", sent.error().message(), link->second.name);
   }
+}
+
+std::vector<announce::VlanDevice> Core::vlans() const {
+  std::vector<announce::VlanDevice> out;
+  if (!options_.can.tags) return out;
+  for (const auto& [index, link] : network_.view.links) {
+    if (link.vlan && link.vlan->protocol == nexthop::kCustomerTag) {
+      out.push_back({link.name, index, link.parent, link.vlan->id});
+    }
+  }
+  return out;
+}
+
+void Core::join_groups() {
+  const Status joined = memberships_.set(announce::solicited_node_groups(owned_, vlans()));
+  const auto trouble = joined ? std::nullopt : std::optional<Error>(joined.error());
+  if (trouble && trouble != membership_trouble_) {
+    spdlog::warn("{}: solicitations for addresses of it may not reach this node", trouble->message());
+  }
+  membership_trouble_ = trouble;
 }
 
 void Core::sweep() {
@@ -253,6 +288,8 @@ void Core::sweep() {
   ++facts_.sweeps;
   facts_.services_with_old_flows = std::move(outcome->services_with_old_flows);
   std::ranges::sort(facts_.services_with_old_flows);
+  tunnels_.swept(outcome->peers_with_nat_flows);
+  tell_tunnels();
   report();
 }
 
@@ -315,6 +352,7 @@ Status Core::purge() {
   dataplane_.reset();
   release_neighbours();
   memory_.state.reset();
+  tunnels_.clear();
   digest_ = {};
   confirmed_ = false;
   answered_.clear();
@@ -323,6 +361,7 @@ Status Core::purge() {
   attached_as_.clear();
   refusal_.reset();
   owned_.clear();
+  join_groups();
   troubles_ = {};
   facts_ = {};
   report();
@@ -354,6 +393,7 @@ void Core::refresh_facts() {
   const auto ready = ready_condition(troubles_, facts_.interfaces, stage);
   facts_.failures.clear();
   facts_.unresolved = network_.ways.unresolved;
+  facts_.tunnels = tunnels_.facts();
   facts_.epoch = memory_.state ? memory_.state->epoch : 0;
   facts_.revision = memory_.state ? memory_.state->revision : 0;
   facts_.digest = digest_;
@@ -369,10 +409,11 @@ void Core::refresh_facts() {
     }
     facts_.failures = facts_.interfaces.empty() || !programmed_
                           ? all_failed(*memory_.state, ready)
-                          : merge(unreachable(*memory_.state, settled), program_failures_);
+                          : merge(unreachable(*memory_.state, settled, facts_.tunnels), program_failures_);
   }
   log_failures(failures_before, facts_.failures);
   facts_.conditions = {ready, programmed_condition(facts_.has_state, facts_.failures)};
+  if (findings_) facts_.conditions.push_back(health::node_prepared_condition(*findings_));
   facts_.ready = ready.status && (!facts_.has_state || (programmed_ && !facts_.interfaces.empty()));
 }
 

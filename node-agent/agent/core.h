@@ -17,11 +17,14 @@
 #include "node-agent/agent/conditions.h"
 #include "node-agent/agent/interfaces.h"
 #include "node-agent/agent/state_file.h"
-#include "node-agent/announce/gratuitous_arp.h"
+#include "node-agent/announce/heralds.h"
+#include "node-agent/announce/memberships.h"
 #include "node-agent/announce/ownership.h"
 #include "node-agent/dataplane/dataplane.h"
 #include "node-agent/health/facts.h"
+#include "node-agent/health/node_checks.h"
 #include "node-agent/nexthop/network_watcher.h"
+#include "node-agent/tunnel/tunnels.h"
 
 namespace sluice::agent {
 
@@ -32,6 +35,11 @@ struct CoreOptions {
   std::chrono::seconds announce_grace{30};
   std::chrono::milliseconds resolve_patience{500};  // how long a new state waits for its backends' neighbours
   dataplane::IdleTimes idle;
+  nexthop::Abilities can;  // of the XDP program
+  health::PortRange nat_ports;
+  bool node_ports = false;    // a cluster's node
+  uint64_t probe_secret = 0;  // drawn at random: where the nonces of tunnel probes begin
+  tunnel::Times tunnel_times;
 };
 
 // The way to the kernel, or to a test's idea of one.
@@ -40,6 +48,9 @@ struct Kernel {
   std::function<Status()> purge;  // also of what cannot be opened
   // What would make `open` fail, found out without leaving anything behind.
   std::function<Status()> probe;
+  // Of these interfaces and the node; empty: nobody looks.
+  std::function<health::NodeFacts(const std::vector<std::string>&)> read_node;
+  std::function<Status(const tunnel::Frame&)> send_probe;  // empty: nobody can
 };
 
 class Core {
@@ -67,11 +78,13 @@ class Core {
   // tried again) lets an older leader in after a restart only.
   void remember_epoch(const std::string& cluster_id, state::Epoch epoch);
 
-  void on_network();  // the watcher has something new
-  void announce();    // every second: renews what this node answers for
-  void sweep();       // every few seconds
-  void verify();      // every minute or so
-  void retry();       // every few seconds: what could not be opened or attached
+  void on_network();                                 // the watcher has something new
+  void announce();                                   // every second: renews what this node answers for
+  void sweep();                                      // every few seconds
+  void tend_tunnels(tunnel::Clock::time_point now);  // every tenth of a second
+  void verify();                                     // every minute or so
+  void retry();                                      // every few seconds: what could not be opened or attached
+  void check_node();                                 // every ten seconds or so: what the node lacks
 
   // Detaches and removes everything, also from disk, and forgets it. The highest epochs stay in this process.
   Status purge();
@@ -95,12 +108,6 @@ class Core {
   void set_config_error(std::string error);
 
  private:
-  // What the maps say of the ways: next hops, and of each device that they leave by its MAC and MTU.
-  struct Ways {
-    dataplane::NextHops next_hops;
-    std::map<uint32_t, std::pair<dataplane::Mac, uint32_t>> devices;
-    friend bool operator==(const Ways&, const Ways&) = default;
-  };
   void learn_what_is_answered();
   void program();
   void attach_if_changed();
@@ -113,12 +120,17 @@ class Core {
   [[nodiscard]] ChosenInterfaces choose() const;
   [[nodiscard]] nexthop::Targets targets() const;
   [[nodiscard]] dataplane::NextHops next_hops() const;
-  [[nodiscard]] Ways ways() const;
+  [[nodiscard]] dataplane::Network ways(const ChosenInterfaces& chosen);
+  void follow_tunnel_ways();
+  void tell_tunnels();
   void save();
   void release_neighbours();
   void report();  // to the listener, with the links back that somebody has taken off
   void refresh_facts();
-  void gratuitous(const dataplane::OwnedAddress& owned);
+  [[nodiscard]] health::NodeUse node_use() const;
+  void make_known(const dataplane::OwnedAddress& owned);
+  void join_groups();
+  [[nodiscard]] std::vector<announce::VlanDevice> vlans() const;
 
   struct AttachedAs {
     dataplane::AttachMode mode = dataplane::AttachMode::native;
@@ -158,14 +170,19 @@ class Core {
   bool confirmed_ = false;
   std::set<net::IpAddress> answered_;  // while not confirmed: the addresses that were still answered for at the start
   bool programmed_ = false;            // by this process
-  Ways programmed_ways_;
+  dataplane::Network programmed_ways_;
+  tunnel::Tunnels tunnels_;
+  std::optional<Error> probe_trouble_;
   std::vector<dataplane::ServiceFailure> program_failures_;  // as the last program or verify told
   Troubles troubles_;
   // What the last successful attach was made for: a device that is another now, or has another MAC, is attached again.
   std::map<std::string, AttachedAs> attached_as_;
   std::optional<Refusal> refusal_;  // the answer to the last attempt, and to each that is like it
   std::vector<dataplane::OwnedAddress> owned_;
+  announce::Memberships memberships_;
+  std::optional<Error> membership_trouble_;
   announce::Heralds heralds_;
+  std::optional<std::vector<health::Finding>> findings_;  // nullopt: nobody has looked yet
   health::Facts facts_;
 };
 

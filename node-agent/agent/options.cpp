@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/version.h"
+#include "node-agent/dataplane/loader.h"
 
 namespace sluice::agent {
 namespace {
@@ -18,6 +19,8 @@ namespace {
 constexpr int kUsage = 2;
 constexpr unsigned kLowestNatPort = 1024;
 constexpr unsigned kLeastNatPorts = 64;
+// Each has as many entries of the key table as by default.
+constexpr uint32_t kMostServices = dataplane::kMostKeys / (program::Sizes{}.keys / program::Sizes{}.services);
 
 template <typename Number>
 std::optional<Number> to_number(std::string_view text) {
@@ -95,10 +98,15 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
   add(app, "--state", options.state_file, "What is remembered across restarts")->type_name("FILE");
   add(app, "--bpffs", options.bpffs, "Where maps and links are pinned; below a mounted bpffs")->type_name("DIR");
   add(app, "--nat-ports", typed.nat_ports, "Source ports of translated flows, first and last")->type_name("A-B");
-  add(app, "--max-services", options.max_services, "Services (ports of load balancers); 0: default 16384");
-  add(app, "--max-backends", options.max_backends, "Backend records of all services; 0: default 65536");
-  add(app, "--max-slots", options.max_slots, "Table slots of all services, 2 bytes each; 0: default 16777216");
-  add(app, "--max-flows", options.max_flows, "Flow records; the oldest make room; 0: default 262144");
+  const auto room = [&app](const char* flag, uint32_t& value, uint32_t most, const char* help) {
+    add(app, flag, value, help)->check(CLI::Range(uint32_t{0}, most));
+  };
+  room("--max-services", options.max_services, kMostServices, "Services (ports of load balancers); 0: default 16384");
+  room("--max-backends", options.max_backends, dataplane::kMostBackends,
+       "Backend records of all services; 0: default 65536");
+  room("--max-slots", options.max_slots, dataplane::kMostSlots,
+       "Table slots of all services, 2 bytes each; 0: default 16777216");
+  room("--max-flows", options.max_flows, dataplane::kMostFlows, "Records of established IPv4 flows; 0: default 262144");
   add(app, "--announce-grace", typed.announce_grace, "How long ARP is answered after the agent is gone, in s, m or h")
       ->type_name("DURATION");
   add(app, "--log-level", options.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");

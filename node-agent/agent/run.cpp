@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -25,8 +26,10 @@ namespace {
 constexpr std::chrono::seconds kHandover{20};  // an update's old agent may need that long to end
 constexpr std::chrono::milliseconds kAnnounceEvery{1'000};
 constexpr std::chrono::milliseconds kSweepEvery{5'000};
+constexpr std::chrono::milliseconds kTendTunnelsEvery{100};
 constexpr std::chrono::milliseconds kRetryEvery{5'000};
 constexpr std::chrono::milliseconds kVerifyEvery{60'000};
+constexpr std::chrono::milliseconds kCheckNodeEvery{10'000};
 constexpr std::chrono::seconds kCertificateRetry{1};
 
 int failed(const Error& error) {
@@ -44,19 +47,6 @@ bool told_to_end(std::chrono::seconds patience) {
   return sigtimedwait(&signals, nullptr, &limit) > 0;
 }
 
-// Both would use the same ports of this machine's addresses for flows of their own.
-void warn_of_overlap(const Options& options) {
-  const auto text = config::read_file("/proc/sys/net/ipv4/ip_local_port_range");
-  unsigned first = 0;
-  unsigned last = 0;
-  if (!text || std::sscanf(text->c_str(), "%u %u", &first, &last) != 2) return;
-  if (options.nat_port_first > last || options.nat_port_last < first) return;
-  spdlog::warn(
-      "--nat-ports {}-{} overlap net.ipv4.ip_local_port_range {}-{}: connections of this machine's own may be mistaken "
-      "for balanced ones",
-      options.nat_port_first, options.nat_port_last, first, last);
-}
-
 // A first start: the lock lies there too. What fails is told when something is to be saved.
 void make_directory_of(const std::string& file) {
   std::error_code ignored;
@@ -69,6 +59,10 @@ CoreOptions core_options(const Options& options) {
   core.interfaces = options.interfaces;
   core.mode = options.interface_mode;
   core.announce_grace = options.announce_grace;
+  core.nat_ports = {options.nat_port_first, options.nat_port_last};
+  core.node_ports = options.config.empty();
+  std::random_device random;
+  core.probe_secret = (uint64_t{random()} << 32) | random();
   return core;
 }
 
@@ -112,6 +106,7 @@ class Agent {
     } else {
       loop_.call([this] { core_.restore(); });
     }
+    loop_.call([this] { core_.check_node(); });
     start_timers(standalone);
     if (!standalone && !serve_operator()) return 0;
     spdlog::info("sluice-agent {} ({}) is up on node {}", version(), git_revision(), options_.node_name);
@@ -135,7 +130,8 @@ class Agent {
  private:
   Status watch() {
     auto watcher = nexthop::NetworkWatcher::start(
-        [this](const nexthop::NetworkWatcher::Update&) { loop_.post([this] { core_.on_network(); }); });
+        [this](const nexthop::NetworkWatcher::Update&) { loop_.post([this] { core_.on_network(); }); },
+        core_options(options_).can);
     if (!watcher) return tl::unexpected(watcher.error());
     watcher_ = std::move(*watcher);
     loop_.call([this] { core_.set_watcher(watcher_.get()); });
@@ -180,8 +176,10 @@ class Agent {
       core_.sweep();
       if (standalone) standalone_.retire();
     });
+    loop_.every(kTendTunnelsEvery, [this] { core_.tend_tunnels(tunnel::Clock::now()); });
     loop_.every(kRetryEvery, [this] { core_.retry(); });
     loop_.every(kVerifyEvery, [this] { core_.verify(); });
+    loop_.every(kCheckNodeEvery, [this] { core_.check_node(); });
   }
 
   const Options& options_;
@@ -225,7 +223,6 @@ int run_agent(const Options& options, const Kernel& kernel) {
   make_directory_of(options.state_file);
   const auto alone = SingleInstance::acquire(options.state_file, kHandover);
   if (!alone) return failed(alone.error());
-  warn_of_overlap(options);
   return Agent(options, kernel).run();
 }
 

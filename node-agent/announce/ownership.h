@@ -11,14 +11,27 @@
 
 namespace sluice::agent::announce {
 
+// A VLAN device above an interface that Sluice is attached to: its frames come in there, with a tag.
+struct VlanDevice {
+  std::string name;
+  uint32_t ifindex = 0;
+  uint32_t parent = 0;
+  uint16_t id = 0;
+};
+
+// The device by which an owned address is announced, and its groups joined; 0: it has gone.
+uint32_t device_of(const dataplane::OwnedAddress& owned, const std::vector<VlanDevice>& vlans);
+
 struct Ownership {
-  std::vector<dataplane::OwnedAddress> owned;  // ascending: where Sluice answers ARP
+  std::vector<dataplane::OwnedAddress> owned;  // ascending: where Sluice answers ARP and neighbour solicitations
   std::vector<net::IpAddress> announcing;  // ascending: the addresses this node is reached for, as status shows them
 };
 
-// `local`: addresses configured on this machine's devices. The kernel answers for those itself.
+// `local`: addresses configured on this machine's devices. The kernel answers for those itself. `vlans`: on which of
+// them an announcement is wanted has to be said by name; without names it is for frames without a tag.
 Ownership ownership(const state::DesiredState& state, const std::string& node,
-                    const std::vector<dataplane::AttachedInterface>& attached, const std::set<net::IpAddress>& local);
+                    const std::vector<dataplane::AttachedInterface>& attached, const std::vector<VlanDevice>& vlans,
+                    const std::set<net::IpAddress>& local);
 
 // The addresses this node is to answer for, by whatever interface; ascending.
 std::vector<net::IpAddress> chosen(const state::DesiredState& state, const std::string& node);

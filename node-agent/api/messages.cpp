@@ -70,6 +70,7 @@ v1::AgentHello to_message(const Welcome& welcome) {
   message.set_cluster_id(welcome.cluster_id);
   message.set_start_time_unix(welcome.start_time);
   add_failures(*message.mutable_failures(), welcome.failures);
+  message.set_contract(state::kContract);
   return message;
 }
 

@@ -36,7 +36,8 @@ struct Interface {
 
 struct StandaloneConfig {
   std::vector<Interface> interfaces;  // empty: the command line's
-  // One service for each port of each load balancer, id "NAME/PORTNAME", in the file's order. Each backend is a group
+  // One service for each port of each load balancer, id "NAME/PORTNAME", and for IPv6 "NAME/PORTNAME/IPv6", with the
+  // addresses and backends of its family, in the file's order. Each backend is a group
   // of its own weight with one member; `joined`, `left` and `sizes` are not set.
   std::vector<state::Service> services;
 };

@@ -148,4 +148,23 @@ std::optional<std::string> Field::name() const {
   return value;
 }
 
+void not_supported(const Field& field, std::string_view why) {
+  field.mistake(fmt::format("NotSupported: {}", why));
+}
+
+std::optional<std::string> choice(const Field& field, std::span<const std::string_view> allowed,
+                                  std::span<const std::string_view> later, std::string_view why_later) {
+  auto value = field.text();
+  if (!value) return std::nullopt;
+  if (std::ranges::find(allowed, *value) != allowed.end()) return value;
+  if (std::ranges::find(later, *value) != later.end()) {
+    not_supported(field, why_later);
+    return std::nullopt;
+  }
+  const std::string_view near = nearest(*value, allowed);
+  field.mistake(fmt::format("must be {}, is \"{}\"{}", fmt::join(allowed, " or "), *value,
+                            near.empty() || allowed.size() < 2 ? "" : fmt::format("; is it {}?", near)));
+  return std::nullopt;
+}
+
 }  // namespace sluice::agent::config

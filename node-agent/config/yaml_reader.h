@@ -57,4 +57,10 @@ class Field {
 // The nearest of `known` to a misspelt name; empty where none is near.
 std::string_view nearest(std::string_view name, std::span<const std::string_view> known);
 
+// A mistake about what is known and not built.
+void not_supported(const Field& field, std::string_view why);
+// One of `allowed`, or nullopt with a mistake; those in `later` are known but not built.
+std::optional<std::string> choice(const Field& field, std::span<const std::string_view> allowed,
+                                  std::span<const std::string_view> later, std::string_view why_later);
+
 }  // namespace sluice::agent::config

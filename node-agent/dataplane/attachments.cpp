@@ -12,6 +12,7 @@
 #include "common/log/spdlog.h"
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/causes.h"
+#include "node-agent/dataplane/grace.h"
 #include "node-agent/dataplane/tc.h"
 
 namespace sluice::agent::dataplane {
@@ -81,7 +82,7 @@ Status Attachments::find() {
       }
     }
   }
-  return {};
+  return stack_.find();
 }
 
 // nullopt: it leads to no interface, or to nothing. To unpin a link takes its program off, so whatever else keeps it
@@ -128,31 +129,51 @@ std::vector<AttachedInterface> Attachments::list() const {
 }
 
 std::vector<std::string> Attachments::without_egress() const {
-  std::vector<std::string> missing;
-  for (const auto& [name, attachment] : attachments_) {
-    if (!alive(attachment)) {
-      continue;
-    }
-    // Where the kernel does not say, nobody has said that it is gone.
-    if (const auto there = has_egress(attachment.device.ifindex, name); there && !*there) {
-      missing.push_back(name);
-    }
-  }
-  return missing;
+  return attachments_.empty() ? std::vector<std::string>{} : stack_.missing();
 }
 
-Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps) {
+void Attachments::follow_devices(const std::map<uint32_t, StackDevice>& devices) {
+  devices_ = devices;
+  follow_stack();
+}
+
+// What is refused on a device that none of ours is attached to does not keep the others from forwarding.
+void Attachments::follow_stack() {
+  if (!stack_.loaded() && !attachments_.empty()) {
+    return;  // not before the first set(): what an earlier process has left stays meanwhile
+  }
+  std::set<uint32_t> kept;
+  for (const auto& [name, attachment] : attachments_) {
+    kept.insert(attachment.device.ifindex);
+  }
+  const auto none = std::map<uint32_t, StackDevice>{};
+  if (Status followed = stack_.follow(attachments_.empty() ? none : devices_, kept); !followed) {
+    spdlog::warn("{}; replies that leave there keep their backend's address", followed.error().message());
+  }
+}
+
+Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps, const EgressOf& egress_of) {
   std::vector<Step> steps;
   std::set<std::string> wanted;
   for (const auto& request : requests) {
     if (!wanted.insert(request.name).second) {
       return fail(ErrorKind::invalid, kAttach, request.name, "it is named twice");
     }
-    auto step = prepare(request, maps);
+    auto step = prepare(request, maps, egress_of);
     if (!step) {
       return tl::unexpected(step.error());
     }
     steps.push_back(std::move(*step));
+  }
+  if (!requests.empty()) {
+    if (Status loaded = stack_.load(maps); !loaded) {
+      return loaded;
+    }
+    for (const auto& [id, fd] : stack_.stages()) {
+      if (Status pinned = pin(fd, stages_directory() + "/" + stack_stages_pin_name(id)); !pinned) {
+        return pinned;
+      }
+    }
   }
   // What can be refused comes first; taken back when one is. An interface that has a link already is updated in place.
   std::vector<std::pair<std::string, std::optional<AttachMode>>> done;
@@ -182,9 +203,7 @@ Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& map
   }
   // The classifier goes to the maps that take the place of others before the XDP program does, and must know the flows
   // that have begun since these were made.
-  if (Status copied = maps.take_over_flows(); !copied) {
-    return copied;
-  }
+  maps.take_over_flows();
   for (Step& step : steps) {
     if (step.kind == Step::Kind::update || step.kind == Step::Kind::keep) {
       if (Status updated = update(step); !updated) {
@@ -204,19 +223,37 @@ Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& map
   }
   if (maps.replacing()) {
     // Flows that began while the programs before still used the older map.
-    if (Status copied = maps.take_over_flows(); !copied) {
-      return copied;
-    }
+    maps.take_over_flows();
     if (Status pinned = maps.pin_all(); !pinned) {
       return pinned;
     }
   }
+  if (Status mended = stack_.mend(); !mended) {
+    spdlog::warn("{}", mended.error().message());
+  }
+  follow_stack();
+  unpin_former_stages();
   remove_older_layouts();
   return {};
 }
 
+Status Attachments::follow_egress(Maps& maps, const EgressOf& egress_of) {
+  std::vector<InterfaceRequest> requests;
+  bool differs = false;
+  for (const auto& [name, attachment] : attachments_) {
+    if (!alive(attachment)) {
+      continue;
+    }
+    requests.push_back({name, attachment.mode});
+    differs =
+        differs || (attachment.object && attachment.object->constants().egress != egress_of(attachment.device.ifindex));
+  }
+  return differs ? set(requests, maps, egress_of) : Status();
+}
+
 // Looks and loads; changes nothing that is attached.
-Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, const Maps& maps) {
+Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, const Maps& maps,
+                                               const EgressOf& egress_of) {
   auto device = device_by_name(request.name);
   if (!device) {
     return because(device.error().cause, fail(device.error().kind, kAttach, request.name, device.error().reason));
@@ -247,13 +284,18 @@ Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, 
   } else if (now->second.mode != request.mode) {
     step.kind = Step::Kind::change_mode;
   } else {
-    const bool same = now->second.object && now->second.device.mac == step.device.mac;
+    const auto& object = now->second.object;
+    const bool same = object && object->constants() == InterfaceConstants{step.device.ifindex, step.device.mac,
+                                                                          egress_of(step.device.ifindex)};
     step.kind = same ? Step::Kind::keep : Step::Kind::update;
   }
   if (step.kind != Step::Kind::keep) {
-    auto object = ProgramObject::load(maps, step.device);
+    auto object = ProgramObject::load(maps, step.device, egress_of(step.device.ifindex));
     if (!object) {
       return tl::unexpected(object.error());
+    }
+    if (Status pinned = pin_stages(step.device.name, *object); !pinned) {
+      return tl::unexpected(pinned.error());
     }
     step.object = std::move(*object);
   }
@@ -295,12 +337,15 @@ Result<Fd> Attachments::create_link(const Device& device, AttachMode mode, int p
 // The classifier comes first: a reply to what the XDP program lets in would leave untranslated without it, while it has
 // nothing to do before the first flow.
 Status Attachments::create(Step& step) {
-  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+  if (Status egress = stack_.put(step.device.ifindex, {step.device.name, true}); !egress) {
     return egress;
   }
   auto link = create_link(step.device, step.mode, step.object->xdp());
   if (!link) {
-    if (Status off = detach_egress(step.device.ifindex, step.device.name); !off) {
+    if (devices_.contains(step.device.ifindex)) {
+      return tl::unexpected(link.error());
+    }
+    if (Status off = stack_.take_off(step.device.ifindex, step.device.name); !off) {
       spdlog::warn("{}", off.error().message());
     }
     return tl::unexpected(link.error());
@@ -333,7 +378,7 @@ Status Attachments::change_mode(Step& step) {
     attachment.mode = mode;
     return pin_link(attachment);
   };
-  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+  if (Status egress = stack_.put(step.device.ifindex, {step.device.name, true}); !egress) {
     return egress;
   }
   if (bpf_link_detach(attachment.link.get()) != 0) {
@@ -365,10 +410,9 @@ Status Attachments::update(Step& step) {
   Attachment& attachment = attachments_.at(step.device.name);
   if (step.kind == Step::Kind::keep) {
     const auto there = has_egress(step.device.ifindex, step.device.name);
-    return there && *there ? Status()
-                           : attach_egress(step.device.ifindex, step.device.name, attachment.object->egress());
+    return there && *there ? Status() : stack_.put(step.device.ifindex, {step.device.name, true});
   }
-  if (Status egress = attach_egress(step.device.ifindex, step.device.name, step.object->egress()); !egress) {
+  if (Status egress = stack_.put(step.device.ifindex, {step.device.name, true}); !egress) {
     return egress;
   }
   if (bpf_link_update(attachment.link.get(), step.object->xdp(), nullptr) != 0) {
@@ -377,6 +421,55 @@ Status Attachments::update(Step& step) {
   attachment.device = step.device;
   attachment.object = std::move(step.object);
   return pin_link(attachment);
+}
+
+std::string Attachments::stages_directory() const {
+  return layout_directory(directory_) + "/stages";
+}
+
+// Before the programs are attached. A name of its own for each: those of the programs that are attached until then
+// stay.
+Status Attachments::pin_stages(const std::string& interface, const ProgramObject& object) const {
+  for (const auto& [id, fd] : object.stages()) {
+    if (Status pinned = pin(fd, stages_directory() + "/" + stages_pin_name(interface, id)); !pinned) {
+      return pinned;
+    }
+  }
+  return {};
+}
+
+// Those of programs that are attached no more, when none of these runs any more either.
+void Attachments::unpin_former_stages() const {
+  std::set<std::string> kept;
+  std::set<std::string> unknown;  // of programs that an earlier process has attached
+  for (const auto& [id, fd] : stack_.stages()) {
+    kept.insert(stack_stages_pin_name(id));
+  }
+  for (const auto& [name, attachment] : attachments_) {
+    if (!attachment.object) {
+      unknown.insert(name);
+      continue;
+    }
+    for (const auto& [id, fd] : attachment.object->stages()) {
+      kept.insert(stages_pin_name(name, id));
+    }
+  }
+  auto former = entries(stages_directory());
+  std::erase_if(former, [&](const std::string& name) {
+    return kept.contains(name) || unknown.contains(interface_of_stages_pin(name));
+  });
+  if (former.empty()) {
+    return;
+  }
+  if (Status waited = wait_for_grace_period(); !waited) {
+    spdlog::warn("{}; programs that are attached no more stay pinned", waited.error().message());
+    return;
+  }
+  for (const auto& name : former) {
+    if (Status gone = unpin(stages_directory() + "/" + name); !gone) {
+      spdlog::warn("{}", gone.error().message());
+    }
+  }
 }
 
 // Pins the link where this layout has it, and nowhere else.
@@ -402,8 +495,10 @@ Status Attachments::detach(Attachment& attachment) {
     if (bpf_link_detach(attachment.link.get()) != 0) {
       return fail_errno(errno, "detach XDP program from", attachment.device.name);
     }
-    if (Status off = detach_egress(attachment.device.ifindex, attachment.device.name); !off) {
-      return off;
+    if (!devices_.contains(attachment.device.ifindex)) {
+      if (Status off = stack_.take_off(attachment.device.ifindex, attachment.device.name); !off) {
+        return off;
+      }
     }
   }
   return attachment.pin.empty() ? Status() : unpin(attachment.pin);
@@ -416,7 +511,8 @@ Status Attachments::detach_all() {
     }
   }
   attachments_.clear();
-  return {};
+  devices_.clear();
+  return stack_.take_off_all();
 }
 
 void Attachments::remove_older_layouts() const {

@@ -92,7 +92,7 @@ Status prepare_directory(const std::string& directory) {
     }
   }
   const std::string layout = layout_directory(directory);
-  for (const auto& path : {layout + "/maps", layout + "/links"}) {
+  for (const auto& path : {layout + "/maps", layout + "/links", layout + "/stages"}) {
     if (Status made = make_directories(path); !made) {
       return made;
     }
@@ -185,6 +185,18 @@ std::string interface_of_link_pin(const std::string& name) {
     }
   }
   return link_pin_name(interface) == name ? interface : "";
+}
+
+std::string stages_pin_name(const std::string& interface, uint32_t map_id) {
+  return link_pin_name(interface) + "~" + std::to_string(map_id);
+}
+
+std::string stack_stages_pin_name(uint32_t map_id) {
+  return "stack~" + std::to_string(map_id);
+}
+
+std::string interface_of_stages_pin(const std::string& name) {
+  return interface_of_link_pin(name.substr(0, name.find('~')));
 }
 
 }  // namespace sluice::agent::dataplane

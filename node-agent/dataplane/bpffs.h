@@ -2,8 +2,11 @@
 //
 //   <directory>/v<layout>/maps/<map>
 //   <directory>/v<layout>/links/xdp-<interface>
+//   <directory>/v<layout>/stages/xdp-<interface>~<map id>
+//   <directory>/v<layout>/stages/stack~<map id>
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -42,5 +45,11 @@ Status pin(int fd, const std::string& path);
 std::string link_pin_name(const std::string& interface);
 // The interface of such a name; empty for other names.
 std::string interface_of_link_pin(const std::string& name);
+
+// What leads the programs of one interface to each other: "xdp-eth0~4711".
+std::string stages_pin_name(const std::string& interface, uint32_t map_id);
+std::string interface_of_stages_pin(const std::string& name);
+// The same of the programs for the node's own network stack: "stack~4711".
+std::string stack_stages_pin_name(uint32_t map_id);
 
 }  // namespace sluice::agent::dataplane

@@ -9,16 +9,16 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "common/net/address.h"
 #include "common/result.h"
 #include "common/state/desired_state.h"
+#include "node-agent/dataplane/network.h"
 
 namespace sluice::agent::dataplane {
-
-using Mac = std::array<uint8_t, 6>;
 
 enum class AttachMode : uint8_t { native, generic };
 
@@ -34,20 +34,10 @@ struct AttachedInterface {
   std::string driver;
 };
 
-// How packets for one backend address leave this node.
-struct NextHop {
-  bool local = false;     // the address is on this machine: pass up
-  uint32_t ifindex = 0;   // where they leave; 0 with local
-  Mac mac{};              // of the neighbour
-  net::IpAddress source;  // this node's address for nat on that way
-  friend bool operator==(const NextHop&, const NextHop&) = default;
-};
-// By backend address; an address that is missing is not resolved (yet).
-using NextHops = std::map<net::IpAddress, NextHop>;
-
 struct OwnedAddress {
   net::IpAddress address;
-  uint32_t ifindex = 0;
+  uint32_t ifindex = 0;  // that frames come in by: below a VLAN device, its parent's
+  uint16_t vlan = 0;     // the tag's id; 0: frames without a tag
   friend auto operator<=>(const OwnedAddress&, const OwnedAddress&) = default;
 };
 
@@ -67,12 +57,41 @@ struct ProgramOutcome {
   size_t writes = 0;                     // map elements written
 };
 
-// What one sweep of the flow table saw.
+// Records of one family's flows, and room for them.
+struct FlowUse {
+  uint64_t established = 0, half_open = 0;
+  uint64_t established_room = 0, half_open_room = 0;
+};
+// Flows still alive to a backend that is in its service's choice no more.
+struct LeavingFlows {
+  std::string service;  // id
+  net::IpAddress address;
+  uint16_t port = 0;
+  uint64_t flows = 0;
+  friend bool operator==(const LeavingFlows&, const LeavingFlows&) = default;
+};
+// Source ports of nat that flows to one backend have, of the range that there is.
+struct PortUse {
+  net::IpAddress source;
+  net::IpAddress backend;
+  uint16_t port = 0;
+  uint8_t protocol = 0;
+  uint32_t ports = 0;
+  double percent = 0;
+};
+
+// What one sweep of the flow tables saw.
 struct SweepOutcome {
   uint64_t live = 0;
   uint64_t expired = 0;                              // deleted by this sweep
   std::vector<std::string> services_with_old_flows;  // a live flow's slot leads elsewhere now: only history keeps it
   std::map<std::string, uint64_t> live_by_service;
+  FlowUse ipv4, ipv6;
+  std::vector<LeavingFlows> leaving;  // ascending by service, address, port
+  // Outer addresses of the nodes that backends are behind to which flows go by nat: Peer::has_nat.
+  std::set<net::IpAddress> peers_with_nat_flows;
+  std::optional<PortUse> most_ports;  // of the backend that has most; nullopt: none has any
+  uint64_t mended = 0;                // leftovers of interrupted writers that were put in order
 };
 
 struct ServiceCounters {
@@ -87,7 +106,7 @@ struct BackendCounters {
 };
 struct ReasonCounter {
   std::string reason;   // bpf/sluice.h's text
-  std::string kind;     // forward, pass, drop, note
+  std::string kind;     // forward, pass, drop, answer, note
   std::string service;  // empty: over all
   uint64_t packets = 0, bytes = 0;
 };
@@ -109,9 +128,9 @@ class Dataplane {
   // Makes the maps hold `desired` as seen from `node`: writes the difference, waits out the grace period for what it
   // frees, reads the touched entries back and compares. Never leaves a reader between two states of a service.
   virtual ProgramOutcome program(const state::DesiredState& desired, const std::string& node,
-                                 const NextHops& next_hops) = 0;
+                                 const Network& network) = 0;
   // The same for a change of ways only, be it of an interface's own MAC or MTU: one aligned store a record.
-  virtual Status update_next_hops(const NextHops& next_hops) = 0;
+  virtual Status update_ways(const Network& network) = 0;
   // Reads everything back and compares it with what was programmed last; one failure for each service that differs.
   virtual ProgramOutcome verify() = 0;
   // Attaches to these and only these interfaces (XDP link and tc egress), or updates what is attached in place. Fails
@@ -123,13 +142,18 @@ class Dataplane {
   // Of those, the ones whose classifier on egress somebody has taken off. Asks the kernel for the classifiers of each
   // interface: for every few seconds, not for every event.
   [[nodiscard]] virtual std::vector<std::string> without_egress() const = 0;
-  // Answers ARP for these and only these from now until `valid_for` from now. Goes on past what fails, and renews what
-  // is answered for already before it takes anything new: want of room silences nobody.
+  // Answers ARP and NDP for these and only these from now until `valid_for` from now. Goes on past what fails, and
+  // renews what is answered for already before it takes anything new: want of room silences nobody.
   virtual OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;
-  // Those it answers ARP for at this moment, be it that an earlier process said so: their time has not passed.
+  // Those it answers for at this moment, be it that an earlier process said so: their time has not passed.
   [[nodiscard]] virtual Result<std::vector<OwnedAddress>> owned() const = 0;
   // The flow hash key that stands in maps which an earlier process has made and filled; nullopt: nothing stands there.
   [[nodiscard]] virtual std::optional<std::array<uint64_t, 2>> flow_hash_key() const = 0;
+  // Peers as they stand in the maps: address, source, port, flags and sizes; nothing else of them, and by no name. For
+  // a process that takes over.
+  [[nodiscard]] virtual std::vector<Peer> peers() const = 0;
+  // By the node's name: of each peer of the last network. Cheap, for many times a second.
+  [[nodiscard]] virtual std::map<std::string, Proof> proofs() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
   [[nodiscard]] virtual Result<Counters> counters() const = 0;
   // Detaches and unpins everything, also what an earlier version or layout left.

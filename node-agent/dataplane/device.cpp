@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "node-agent/dataplane/causes.h"
 #include "node-agent/dataplane/fd.h"
@@ -38,7 +39,23 @@ std::string driver_of(int socket, const std::string& name) {
   return ioctl(socket, SIOCETHTOOL, &request) == 0 ? std::string(info.driver) : std::string();
 }
 
+struct NamesDeleter {
+  void operator()(struct if_nameindex* names) const { if_freenameindex(names); }
+};
+
 }  // namespace
+
+Result<std::map<uint32_t, std::string>> device_names() {
+  const std::unique_ptr<struct if_nameindex, NamesDeleter> names(::if_nameindex());
+  if (names == nullptr) {
+    return fail_errno(errno, "list interfaces", "");
+  }
+  std::map<uint32_t, std::string> found;
+  for (const struct if_nameindex* name = names.get(); name->if_index != 0; ++name) {
+    found.emplace(name->if_index, name->if_name);
+  }
+  return found;
+}
 
 Result<Device> device_by_name(const std::string& name) {
   if (name.empty() || name.size() >= IFNAMSIZ) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "common/result.h"
@@ -20,5 +21,7 @@ struct Device {
 
 Result<Device> device_by_name(const std::string& name);
 Result<Device> device_by_index(uint32_t ifindex);
+// The names of all devices, by ifindex.
+Result<std::map<uint32_t, std::string>> device_names();
 
 }  // namespace sluice::agent::dataplane

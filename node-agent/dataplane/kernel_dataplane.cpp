@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <functional>
 #include <optional>
 #include <set>
 
 #include "common/log/spdlog.h"
 #include "node-agent/dataplane/attachments.h"
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/clock.h"
 #include "node-agent/dataplane/counter_maps.h"
 #include "node-agent/dataplane/flow_sweep.h"
 #include "node-agent/dataplane/grace.h"
@@ -19,12 +21,15 @@
 #include "node-agent/dataplane/probe.h"
 #include "node-agent/dataplane/purge.h"
 #include "node-agent/dataplane/read_back.h"
+#include "node-agent/dataplane/source_maps.h"
+#include "node-agent/program/keys.h"
 
 namespace sluice::agent::dataplane {
 namespace {
 
 constexpr const char* kNotOpen = "the dataplane has been purged";
-constexpr const char* kAnswer = "answer ARP for";
+constexpr const char* kUpdate = "update ways";
+constexpr const char* kAnswer = "answer for";
 constexpr int kMostRounds = 64;  // of waiting for freed room, in one program()
 
 uint64_t monotonic_now() {
@@ -34,27 +39,14 @@ uint64_t monotonic_now() {
 }
 
 Status check(const Options& options) {
-  const program::Sizes& sizes = options.sizes.tables;
   const auto invalid = [](const char* what) { return fail(ErrorKind::invalid, "open the dataplane", "", what); };
   if (options.directory.empty() || options.directory[0] != '/') {
     return invalid("the directory for pins must be an absolute path");
   }
-  if (sizes.service_keys < 128 || sizes.service_keys > 1U << 24) {
-    return invalid("the service table must have 128 to 16777216 entries");
-  }
-  if (sizes.services == 0 || sizes.backends == 0 || sizes.backends > 1U << 25) {
-    return invalid("there must be room for 1 service and 1 to 33554432 backends");
-  }
-  if (sizes.slots < SLUICE_SLOT_UNIT || sizes.slots % SLUICE_SLOT_UNIT != 0 || sizes.slots > 1U << 27) {
-    return invalid("the slots must be a multiple of 8, at most 134217728");
-  }
-  if (options.sizes.flows == 0 || options.sizes.owned_addresses == 0) {
-    return invalid("there must be room for flows and for owned addresses");
-  }
   if (options.nat_ports.first == 0 || options.nat_ports.first > options.nat_ports.last) {
     return invalid("the ports for nat must be a range from 1 on");
   }
-  return {};
+  return check(options.sizes);
 }
 
 void add_failures(std::vector<ServiceFailure>& failures, const std::vector<ServiceFailure>& more) {
@@ -63,38 +55,62 @@ void add_failures(std::vector<ServiceFailure>& failures, const std::vector<Servi
 
 void merge(program::Touched& all, const program::Touched& more) {
   all.services.insert(all.services.end(), more.services.begin(), more.services.end());
+  all.keys.insert(all.keys.end(), more.keys.begin(), more.keys.end());
   all.removed_keys.insert(all.removed_keys.end(), more.removed_keys.begin(), more.removed_keys.end());
+  all.peers.insert(all.peers.end(), more.peers.begin(), more.peers.end());
+}
+
+sluice_owned_key key_of(const OwnedAddress& one) {
+  sluice_owned_key key{};
+  key.address = program::to_element(one.address);
+  key.ifindex = one.ifindex;
+  key.vlan = one.vlan;
+  key.family = static_cast<uint8_t>(one.address.family());
+  return key;
+}
+
+std::optional<OwnedAddress> owned_of(const sluice_owned_key& key) {
+  const auto address = program::from_element(key.address, static_cast<net::Family>(key.family));
+  return address ? std::optional(OwnedAddress{*address, key.ifindex, key.vlan}) : std::nullopt;
 }
 
 }  // namespace
 
 struct KernelDataplane::Open {
-  Open(Options chosen, Fd locked, Maps opened)
+  Open(Options chosen, Fd locked, Maps opened, ReadBack read, Clock ticking)
       : options(std::move(chosen)),
         lock(std::move(locked)),
         maps(std::move(opened)),
+        kernels_view(std::move(read)),
+        clock(std::move(ticking)),
         programmer(options.sizes.tables, options.nat_ports),
-        counters(options.sizes.tables, maps.fresh_tables()),
+        counters(maps, maps.fresh_tables()),
         attachments(options.directory) {}
 
   static Result<std::unique_ptr<Open>> take_over(const Options& options);
 
-  using MakePlan = std::function<program::Plan(const program::Ways&)>;
+  using MakePlan = std::function<program::Plan()>;
   void decode();
-  [[nodiscard]] program::Ways ways(const NextHops& next_hops) const;
-  ProgramOutcome run(const NextHops& next_hops, const MakePlan& make_plan);
+  ProgramOutcome run(const MakePlan& make_plan);
+  void prepare(const program::Plan& plan);
   void store(const program::WriteList& writes) const;
   bool grace();
+  [[nodiscard]] uint32_t egress_of(uint32_t ifindex) const;
   std::vector<ServiceFailure> read_back(const program::Touched* touched);
+  std::vector<ServiceFailure> check_sources(const std::vector<ServiceFailure>& known);
   Status find_owned();
   OwnedOutcome set_owned(const std::set<OwnedAddress>& wanted, std::chrono::nanoseconds valid_for);
 
   Options options;
   Fd lock;
   Maps maps;
+  ReadBack kernels_view;
+  Clock clock;
   program::Programmer programmer;
   CounterKeeper counters;
   Attachments attachments;
+  FlowSweeper sweeper;
+  SourceKeeper sources;
   std::vector<ServiceFailure> plan_failures;    // of the last plan
   bool decode_again = false;                    // the maps are not what was taken for granted
   std::optional<std::set<OwnedAddress>> owned;  // what the map holds; nullopt: not known yet
@@ -112,7 +128,12 @@ Result<std::unique_ptr<KernelDataplane::Open>> KernelDataplane::Open::take_over(
   if (!maps) {
     return tl::unexpected(maps.error());
   }
-  auto open = std::make_unique<Open>(options, std::move(*lock), std::move(*maps));
+  auto read = ReadBack::of(*maps);
+  auto clock = Clock::open();
+  if (!read || !clock) {
+    return tl::unexpected(read ? clock.error() : read.error());
+  }
+  auto open = std::make_unique<Open>(options, std::move(*lock), std::move(*maps), std::move(*read), std::move(*clock));
   if (!open->maps.fresh_tables()) {
     open->decode();
   }
@@ -130,23 +151,10 @@ void KernelDataplane::Open::decode() {
   decoded.remember(programmer);
   programmer = std::move(decoded);
   decode_again = false;
-}
-
-program::Ways KernelDataplane::Open::ways(const NextHops& next_hops) const {
-  program::Ways ways;
-  ways.next_hops = next_hops;
-  for (const auto& [address, way] : next_hops) {
-    if (way.local || way.ifindex == 0 || ways.interfaces.contains(way.ifindex)) {
-      continue;
-    }
-    // One that has just gone, or has no MAC, is no way.
-    const auto device = device_by_index(way.ifindex);
-    if (device && device->ethernet) {
-      const auto mtu = static_cast<uint16_t>(std::min<uint32_t>(device->mtu, UINT16_MAX));
-      ways.interfaces[way.ifindex] = program::Interface{device->mac, mtu};
-    }
+  // An interrupted process has left the others, and their ids may be given again.
+  if (Status kept = sources.keep_only(maps, programmer.source_sets()); !kept) {
+    spdlog::warn("{}", kept.error().message());
   }
-  return ways;
 }
 
 void KernelDataplane::Open::store(const program::WriteList& writes) const {
@@ -155,32 +163,54 @@ void KernelDataplane::Open::store(const program::WriteList& writes) const {
   }
 }
 
+// The interface's element of `egress`; 0: it has none.
+uint32_t KernelDataplane::Open::egress_of(uint32_t ifindex) const {
+  if (const uint32_t index = programmer.interface_element(ifindex); index != 0) {
+    return index;
+  }
+  // Before the first plan: as it stood.
+  const auto egress = maps.view().egress;
+  const auto found =
+      std::find_if(egress.begin(), egress.end(), [ifindex](const sluice_egress& one) { return one.device == ifindex; });
+  return found == egress.end() ? 0 : static_cast<uint32_t>(found - egress.begin());
+}
+
+// What has to be there before the plan's stores are made.
+void KernelDataplane::Open::prepare(const program::Plan& plan) {
+  if (Status kept = counters.prepare(maps, programmer, plan); !kept) {
+    spdlog::warn("{}; counts of services that are new may begin elsewhere than at 0", kept.error().message());
+  }
+  sources.prepare(maps, plan);
+}
+
 // Lets go of what was left. False: it is kept until a wait succeeds.
 bool KernelDataplane::Open::grace() {
-  if (!programmer.awaits_grace()) {
-    return true;
+  if (programmer.awaits_grace() || sources.awaits_grace()) {
+    if (Status waited = wait_for_grace_period(); !waited) {
+      spdlog::warn("{}; what is left in the maps is not used again meanwhile", waited.error().message());
+      return false;
+    }
+    if (Status removed = sources.grace_over(maps); !removed) {
+      spdlog::warn("{}", removed.error().message());
+    }
+    store(programmer.grace_over());
   }
-  if (Status waited = wait_for_grace_period(); !waited) {
-    spdlog::warn("{}; what is left in the maps is not used again meanwhile", waited.error().message());
-    return false;
+  if (Status settled = counters.settle(maps, programmer); !settled) {
+    spdlog::warn("{}; sums of services may lack what former backends have counted", settled.error().message());
   }
-  store(programmer.grace_over());
   return true;
 }
 
-ProgramOutcome KernelDataplane::Open::run(const NextHops& next_hops, const MakePlan& make_plan) {
+ProgramOutcome KernelDataplane::Open::run(const MakePlan& make_plan) {
   if (decode_again) {
     decode();
   }
-  const program::Ways ways_now = ways(next_hops);
   ProgramOutcome outcome;
   program::Touched touched;
   program::Plan plan;
   for (int round = 0; round < kMostRounds; ++round) {
-    plan = make_plan(ways_now);
-    if (Status kept = counters.prepare(maps, plan); !kept) {
-      spdlog::warn("{}; counts of services that are new may begin elsewhere than at 0", kept.error().message());
-    }
+    plan = make_plan();
+    prepare(plan);
     store(plan.writes);
     outcome.writes += plan.writes.elements();
     merge(touched, plan.touched);
@@ -190,32 +220,29 @@ ProgramOutcome KernelDataplane::Open::run(const NextHops& next_hops, const MakeP
   }
   plan_failures = plan.failures;
   outcome.failures = plan_failures;
+  add_failures(outcome.failures, sources.failures(programmer));
   add_failures(outcome.failures, read_back(&touched));
+  if (Status followed = attachments.follow_egress(maps, [this](uint32_t ifindex) { return egress_of(ifindex); });
+      !followed) {
+    spdlog::error("{}", followed.error().message());
+  }
   return outcome;
 }
 
 std::vector<ServiceFailure> KernelDataplane::Open::read_back(const program::Touched* touched) {
-  if (touched != nullptr && touched->services.empty() && touched->removed_keys.empty()) {
-    return {};
-  }
-  const auto copy = ReadBack::read(maps, programmer.regions(touched));
-  std::vector<ServiceFailure> failures;
-  if (!copy) {
-    const auto fail_one = [&](const std::string& id) {
-      failures.push_back({id, "ReadBackDiffers", copy.error().message()});
-    };
-    if (touched != nullptr) {
-      std::for_each(touched->services.begin(), touched->services.end(), fail_one);
-    } else {
-      for (const auto& [id, service] : programmer.programmed()) {
-        fail_one(id);
-      }
-    }
-    return failures;
-  }
-  failures = programmer.check(copy->view(), touched);
+  auto failures = programmer.check(kernels_view.view(), touched);
   decode_again = decode_again || !failures.empty();
   return failures;
+}
+
+std::vector<ServiceFailure> KernelDataplane::Open::check_sources(const std::vector<ServiceFailure>& known) {
+  auto failures = SourceKeeper::check(maps, programmer, known);
+  if (!failures) {
+    spdlog::warn("{}", failures.error().message());
+    return {};
+  }
+  decode_again = decode_again || !failures->empty();
+  return std::move(*failures);
 }
 
 // What an earlier process has left in the map.
@@ -228,7 +255,9 @@ Status KernelDataplane::Open::find_owned() {
   const void* before = nullptr;
   while (bpf_map_get_next_key(maps.fd("owned_addresses"), before, &key) == 0) {
     before = &key;
-    found.insert({net::IpAddress::from_ipv4(key.address), key.ifindex});
+    if (const auto one = owned_of(key)) {
+      found.insert(*one);
+    }
   }
   if (errno != ENOENT) {
     return fail_errno(errno, "read map", "owned_addresses");
@@ -247,13 +276,8 @@ OwnedOutcome KernelDataplane::Open::set_owned(const std::set<OwnedAddress>& want
       outcome.trouble = failed.value();
     }
   };
-  const auto key_of = [](const OwnedAddress& one) { return sluice_owned_key{one.address.ipv4(), one.ifindex}; };
   const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
   const auto answer = [&](const OwnedAddress& one) {
-    if (!one.address.is_ipv4()) {
-      note(fail(ErrorKind::not_supported, kAnswer, one.address.to_string(), "IPv6 is not supported"));
-      return;
-    }
     if (const auto key = key_of(one); bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
       note(fail_errno(errno, kAnswer, one.address.to_string()));
     } else {
@@ -266,7 +290,7 @@ OwnedOutcome KernelDataplane::Open::set_owned(const std::set<OwnedAddress>& want
     if (wanted.contains(*one)) {
       answer(*one++);
     } else if (bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
-      note(fail_errno(errno, "stop answering ARP for", one->address.to_string()));
+      note(fail_errno(errno, "stop answering for", one->address.to_string()));
       ++one;
     } else {
       one = there.erase(one);
@@ -311,7 +335,7 @@ Result<std::unique_ptr<Dataplane>> KernelDataplane::open(const Options& options)
 }
 
 ProgramOutcome KernelDataplane::program(const state::DesiredState& desired, const std::string& node,
-                                        const NextHops& next_hops) {
+                                        const Network& network) {
   if (open_ == nullptr) {
     ProgramOutcome outcome;
     for (const auto& [id, service] : desired.services) {
@@ -319,20 +343,20 @@ ProgramOutcome KernelDataplane::program(const state::DesiredState& desired, cons
     }
     return outcome;
   }
-  return open_->run(next_hops, [&](const program::Ways& ways) {
-    return open_->programmer.plan(open_->maps.view(), desired, node, ways);
-  });
+  auto outcome = open_->run([&] { return open_->programmer.plan(open_->maps.view(), desired, node, network); });
+  open_->attachments.follow_devices(network.devices);
+  return outcome;
 }
 
-Status KernelDataplane::update_next_hops(const NextHops& next_hops) {
+Status KernelDataplane::update_ways(const Network& network) {
   if (open_ == nullptr) {
-    return fail(ErrorKind::unavailable, "update next hops", "", kNotOpen);
+    return fail(ErrorKind::unavailable, kUpdate, "", kNotOpen);
   }
-  const auto outcome = open_->run(
-      next_hops, [&](const program::Ways& ways) { return open_->programmer.plan_ways(open_->maps.view(), ways); });
+  const auto outcome = open_->run([&] { return open_->programmer.plan_ways(open_->maps.view(), network); });
+  open_->attachments.follow_devices(network.devices);
   for (const ServiceFailure& failure : outcome.failures) {
     if (failure.reason == "ReadBackDiffers") {
-      return fail(ErrorKind::internal, "update next hops", failure.service, failure.message);
+      return fail(ErrorKind::internal, kUpdate, failure.service, failure.message);
     }
   }
   return {};
@@ -344,6 +368,9 @@ ProgramOutcome KernelDataplane::verify() {
     return outcome;
   }
   outcome.failures = open_->plan_failures;
+  open_->sources.fill(open_->maps);
+  add_failures(outcome.failures, open_->sources.failures(open_->programmer));
+  add_failures(outcome.failures, open_->check_sources(outcome.failures));
   add_failures(outcome.failures, open_->read_back(nullptr));
   return outcome;
 }
@@ -352,7 +379,9 @@ Result<std::vector<AttachedInterface>> KernelDataplane::attach(const std::vector
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "attach", "", kNotOpen);
   }
-  if (Status attached = open_->attachments.set(interfaces, open_->maps); !attached) {
+  if (Status attached = open_->attachments.set(interfaces, open_->maps,
+                                               [this](uint32_t ifindex) { return open_->egress_of(ifindex); });
+      !attached) {
     return tl::unexpected(attached.error());
   }
   return open_->attachments.list();
@@ -388,8 +417,9 @@ Result<std::vector<OwnedAddress>> KernelDataplane::owned() const {
   const void* before = nullptr;
   while (bpf_map_get_next_key(fd, before, &key) == 0) {
     before = &key;
-    if (bpf_map_lookup_elem(fd, &key, &value) == 0 && value.deadline > now) {
-      found.push_back({net::IpAddress::from_ipv4(key.address), key.ifindex});
+    const auto one = owned_of(key);
+    if (one && bpf_map_lookup_elem(fd, &key, &value) == 0 && value.deadline > now) {
+      found.push_back(*one);
     }
   }
   if (errno != ENOENT) {
@@ -407,11 +437,34 @@ std::optional<std::array<uint64_t, 2>> KernelDataplane::flow_hash_key() const {
   return key == std::array<uint64_t, 2>{} ? std::nullopt : std::optional(key);
 }
 
+std::vector<Peer> KernelDataplane::peers() const {
+  return open_ == nullptr ? std::vector<Peer>{} : program::peers_in(open_->maps.view());
+}
+
+std::map<std::string, Proof> KernelDataplane::proofs() const {
+  std::map<std::string, Proof> out;
+  if (open_ == nullptr) {
+    return out;
+  }
+  const auto proofs = open_->maps.proofs();
+  for (const auto& [node, index] : open_->programmer.peers()) {
+    const sluice_proof& proof = proofs[index];
+    out.emplace_hint(
+        out.end(), node,
+        Proof{__atomic_load_n(&proof.nonce, __ATOMIC_RELAXED), __atomic_load_n(&proof.bytes, __ATOMIC_RELAXED)});
+  }
+  return out;
+}
+
 Result<SweepOutcome> KernelDataplane::sweep(const IdleTimes& idle) {
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "sweep flows", "", kNotOpen);
   }
-  return sweep_flows(open_->maps, open_->programmer, idle, monotonic_now());
+  const auto now = open_->clock.now();
+  if (!now) {
+    return tl::unexpected(now.error());
+  }
+  return open_->sweeper.sweep(open_->maps, open_->programmer, open_->options.nat_ports, idle, *now);
 }
 
 Result<Counters> KernelDataplane::counters() const {

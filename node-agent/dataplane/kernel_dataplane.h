@@ -32,9 +32,8 @@ class KernelDataplane final : public Dataplane {
   KernelDataplane& operator=(const KernelDataplane&) = delete;
   ~KernelDataplane() override;
 
-  ProgramOutcome program(const state::DesiredState& desired, const std::string& node,
-                         const NextHops& next_hops) override;
-  Status update_next_hops(const NextHops& next_hops) override;
+  ProgramOutcome program(const state::DesiredState& desired, const std::string& node, const Network& network) override;
+  Status update_ways(const Network& network) override;
   ProgramOutcome verify() override;
   Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) override;
   [[nodiscard]] std::vector<AttachedInterface> attached() const override;
@@ -42,6 +41,8 @@ class KernelDataplane final : public Dataplane {
   OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
   [[nodiscard]] Result<std::vector<OwnedAddress>> owned() const override;
   [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override;
+  [[nodiscard]] std::vector<Peer> peers() const override;
+  [[nodiscard]] std::map<std::string, Proof> proofs() const override;
   Result<SweepOutcome> sweep(const IdleTimes& idle) override;
   [[nodiscard]] Result<Counters> counters() const override;
   // Nothing is open afterwards: every further call fails.

@@ -2,71 +2,82 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
-#include <memory>
+#include <optional>
 #include <set>
 
 #include "bpf/sluice.skel.h"
+#include "bpf/stack.skel.h"
+#include "common/log/spdlog.h"
 #include "node-agent/dataplane/bpffs.h"
-#include "node-agent/dataplane/causes.h"
 
 namespace sluice::agent::dataplane {
 namespace {
 
 using program::MapId;
 
-struct SkeletonDeleter {
-  void operator()(sluice_bpf* skeleton) const { sluice_bpf__destroy(skeleton); }
-};
+constexpr const char* kBase = "counter_base";
 
 // Indices in one of these mean something only together with the others.
 const std::set<std::string>& tables() {
-  static const std::set<std::string> names = {"service_keys",     "services",         "slots",
-                                              "backends",         "egress",           "config",
-                                              "service_counters", "backend_counters", "service_reasons"};
+  static const std::set<std::string> names = {"keys",   "keys6",    "services",         "slots",          "backends",
+                                              "egress", "peers",    "proofs",           "config",         "sources4",
+                                              kBase,    "sources6", "backend_counters", "service_reasons"};
   return names;
 }
 
-std::vector<bpf_map*> maps_of(bpf_object* object) {
-  std::vector<bpf_map*> maps;
-  for (bpf_map* map = bpf_object__next_map(object, nullptr); map != nullptr; map = bpf_object__next_map(object, map)) {
-    if (!bpf_map__is_internal(map)) {
-      maps.push_back(map);
-    }
-  }
-  return maps;
+// Of these, too, and shares are counted by the services' indices: they do not outlive the tables.
+const std::set<std::string>& flow_maps() {
+  static const std::set<std::string> names = {"flows4", "half_open4", "flows6", "half_open6", "shares"};
+  return names;
 }
 
-void set_sizes(sluice_bpf& skeleton, const MapSizes& sizes) {
-  const auto set = [](bpf_map* map, uint32_t entries) { bpf_map__set_max_entries(map, entries); };
-  set(skeleton.maps.service_keys, element_count(sizes.tables, MapId::service_keys));
-  set(skeleton.maps.services, element_count(sizes.tables, MapId::services));
-  set(skeleton.maps.slots, element_count(sizes.tables, MapId::slots));
-  set(skeleton.maps.backends, element_count(sizes.tables, MapId::backends));
-  set(skeleton.maps.service_counters, sizes.tables.services);
-  set(skeleton.maps.backend_counters, sizes.tables.backends);
-  set(skeleton.maps.flows, sizes.flows);
-  set(skeleton.maps.owned_addresses, sizes.owned_addresses);
+// What a map has to be like.
+struct Wanted {
+  std::string name;
+  bpf_map_type type = BPF_MAP_TYPE_UNSPEC;
+  uint32_t key_size = 0, value_size = 0, max_entries = 0, flags = 0;
+
+  [[nodiscard]] bool same_layout(const bpf_map_info& info) const {
+    return info.type == static_cast<__u32>(type) && info.key_size == key_size && info.value_size == value_size;
+  }
+  [[nodiscard]] bool fits(const bpf_map_info& info) const {
+    return same_layout(info) && info.max_entries == max_entries && info.map_flags == flags;
+  }
+};
+
+// Maps that lead to programs are an object's own.
+bool shared(const bpf_map* map) {
+  return !bpf_map__is_internal(map) && bpf_map__type(map) != BPF_MAP_TYPE_PROG_ARRAY;
+}
+
+size_t base_bytes(const MapSizes& sizes) {
+  return size_t{sizes.tables.services} * sizeof(sluice_counters) + SLUICE_REASON_COUNT * sizeof(sluice_count);
+}
+
+std::vector<Wanted> wanted_maps(const std::vector<const bpf_object*>& objects, const MapSizes& sizes) {
+  std::vector<Wanted> wanted;
+  std::set<std::string> names;
+  for (const bpf_object* object : objects) {
+    const bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object) {
+      if (shared(map) && names.insert(bpf_map__name(map)).second) {
+        wanted.push_back({bpf_map__name(map), bpf_map__type(map), bpf_map__key_size(map), bpf_map__value_size(map),
+                          bpf_map__max_entries(map), bpf_map__map_flags(map)});
+      }
+    }
+  }
+  wanted.push_back(
+      {kBase, BPF_MAP_TYPE_ARRAY, sizeof(__u32), static_cast<uint32_t>(base_bytes(sizes)), 1, BPF_F_MMAPABLE});
+  return wanted;
 }
 
 bool describe(int fd, bpf_map_info& info) {
   __u32 length = sizeof info;
   return bpf_obj_get_info_by_fd(fd, &info, &length) == 0;
-}
-
-bool same_layout(const bpf_map* wanted, const bpf_map_info& info) {
-  return info.type == static_cast<__u32>(bpf_map__type(wanted)) && info.key_size == bpf_map__key_size(wanted) &&
-         info.value_size == bpf_map__value_size(wanted);
-}
-
-bool fits(const bpf_map* wanted, const bpf_map_info& info) {
-  return same_layout(wanted, info) && info.max_entries == bpf_map__max_entries(wanted) &&
-         info.map_flags == bpf_map__map_flags(wanted);
 }
 
 struct Pinned {
@@ -75,100 +86,110 @@ struct Pinned {
   bool fits = false;
 };
 
-std::map<std::string, Pinned> find_pinned(const std::string& directory, const std::vector<bpf_map*>& wanted) {
+std::map<std::string, Pinned> find_pinned(const std::string& directory, const std::vector<Wanted>& wanted) {
   std::map<std::string, Pinned> found;
-  for (const bpf_map* map : wanted) {
+  for (const Wanted& map : wanted) {
     Pinned pinned;
-    pinned.fd = Fd(bpf_obj_get((directory + "/" + bpf_map__name(map)).c_str()));
+    pinned.fd = Fd(bpf_obj_get((directory + "/" + map.name).c_str()));
     if (pinned.fd && describe(pinned.fd.get(), pinned.info)) {
-      pinned.fits = fits(map, pinned.info);
-      found.emplace(bpf_map__name(map), std::move(pinned));
+      pinned.fits = map.fits(pinned.info);
+      found.emplace(map.name, std::move(pinned));
     }
   }
   return found;
 }
 
-size_t mapped_bytes(const program::Sizes& sizes, MapId map) {
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t bytes = size_t{element_count(sizes, map)} * program::element_bytes(map);
-  return (bytes + page - 1) / page * page;
+Result<Fd> make(const Wanted& map) {
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = map.flags);
+  // The kernel keeps 15 characters.
+  const std::string name = map.name.substr(0, BPF_OBJ_NAME_LEN - 1);
+  Fd fd(bpf_map_create(map.type, name.c_str(), map.key_size, map.value_size, map.max_entries, &options));
+  if (!fd) {
+    return fail_errno(errno, "make map", map.name);
+  }
+  return fd;
+}
+
+// Those that `to` does not have; one that is there already is younger.
+// `established`: where hints for flows of `to` are looked for.
+template <typename Record>
+void copy_flows(const Mapping& from, std::span<sluice_shares> shares, uint32_t sluice_shares::*share,
+                program::FlowTable<Record> to, program::FlowTable<Record> established, const char* name) {
+  const auto records = from.elements<Record>();
+  if (records.empty() || !std::has_single_bit(records.size())) {
+    return;
+  }
+  // Only looked through: neither its key nor its shares matter.
+  const program::FlowTable<Record> older(records, shares, share, {});
+  uint64_t lost = 0;
+  bool hinted = false;
+  older.for_each([&](uint32_t /*position*/, const Record& record) {
+    if (!hinted && (record.head.control & SLUICE_FLOW_DISPLACED) != 0) {
+      established.hint_everywhere(SLUICE_FLOW_HINTS);  // two passes find out which are needed
+      hinted = true;
+    }
+    const auto stored = to.insert(record);
+    lost += stored == program::StoredFlow::full || stored == program::StoredFlow::busy ? 1 : 0;
+  });
+  if (lost != 0) {
+    spdlog::warn("{} flows have found no room in the new table {}", lost, name);
+  }
 }
 
 }  // namespace
 
-Maps::Maps(Maps&& other) noexcept
-    : directory_(std::move(other.directory_)),
-      sizes_(other.sizes_),
-      fds_(std::move(other.fds_)),
-      memory_(std::exchange(other.memory_, {})),
-      fresh_tables_(other.fresh_tables_),
-      unpinned_(std::move(other.unpinned_)),
-      older_flows_(std::move(other.older_flows_)) {}
-
-Maps::~Maps() {
-  for (size_t map = 0; map < memory_.size(); ++map) {
-    if (memory_.at(map) != nullptr) {
-      munmap(memory_.at(map), mapped_bytes(sizes_.tables, static_cast<MapId>(map)));
-    }
-  }
-}
-
 Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
-  const std::unique_ptr<sluice_bpf, SkeletonDeleter> skeleton(sluice_bpf__open());
-  if (skeleton == nullptr) {
-    return fail_errno(errno, "open the BPF object", "");
+  const auto skeleton = open_skeleton(sizes, {});
+  if (!skeleton) {
+    return tl::unexpected(skeleton.error());
   }
-  set_sizes(*skeleton, sizes);
-  // Only its maps are wanted; programs are loaded for each interface.
-  bpf_program__set_autoload(skeleton->progs.sluice_xdp, false);
-  bpf_program__set_autoload(skeleton->progs.sluice_egress, false);
-  const std::vector<bpf_map*> wanted = maps_of(skeleton->obj);
-
+  const auto stack = open_stack_skeleton(sizes);
+  if (!stack) {
+    return tl::unexpected(stack.error());
+  }
+  const std::vector<Wanted> wanted = wanted_maps({(*skeleton)->obj, (*stack)->obj}, sizes);
   Maps maps;
   maps.directory_ = layout_directory(directory) + "/maps";
   maps.sizes_ = sizes;
   auto pinned = find_pinned(maps.directory_, wanted);
-  const bool tables_fit = std::all_of(tables().begin(), tables().end(), [&pinned](const std::string& name) {
-    return pinned.contains(name) && pinned.at(name).fits;
-  });
+  const auto all_fit = [&pinned](const std::set<std::string>& names) {
+    return std::all_of(names.begin(), names.end(),
+                       [&pinned](const std::string& name) { return pinned.contains(name) && pinned.at(name).fits; });
+  };
+  const bool tables_fit = all_fit(tables());
+  const bool flows_fit = tables_fit && all_fit(flow_maps());
   maps.fresh_tables_ = !tables_fit;
-  Fd older_owned;
-  for (bpf_map* map : wanted) {
-    const std::string name = bpf_map__name(map);
-    const auto found = pinned.find(name);
-    if (found != pinned.end() && found->second.fits && (tables_fit || !tables().contains(name))) {
-      if (const int error = bpf_map__reuse_fd(map, found->second.fd.get()); error != 0) {
-        return fail_errno(-error, "take over map", name);
-      }
+  std::map<std::string, Fd> older;
+  for (const Wanted& map : wanted) {
+    const auto found = pinned.find(map.name);
+    const bool group_fits =
+        (tables_fit || !tables().contains(map.name)) && (flows_fit || !flow_maps().contains(map.name));
+    if (found != pinned.end() && found->second.fits && group_fits) {
+      maps.fds_.emplace(map.name, std::move(found->second.fd));
       continue;
     }
-    maps.unpinned_.push_back(name);
-    if (name == "flows" && found != pinned.end() && same_layout(map, found->second.info)) {
-      maps.older_flows_ = std::move(found->second.fd);
-    } else if (name == "owned_addresses" && found != pinned.end() && same_layout(map, found->second.info)) {
-      older_owned = std::move(found->second.fd);
+    auto made = make(map);
+    if (!made) {
+      return tl::unexpected(made.error());
+    }
+    maps.fds_.emplace(map.name, std::move(*made));
+    maps.unpinned_.push_back(map.name);
+    if (found != pinned.end()) {
+      older.emplace(map.name, std::move(found->second.fd));
     }
   }
-  if (const int error = sluice_bpf__load(skeleton.get()); error != 0) {
-    auto failed = fail_errno(-error, "make maps", "");
-    // The capabilities were there when the machine was looked at.
-    return failed.value().kind == ErrorKind::denied ? because(cause::kBpfRefused, failed) : failed;
-  }
-  for (const bpf_map* map : wanted) {
-    Fd copy(fcntl(bpf_map__fd(map), F_DUPFD_CLOEXEC, 3));
-    if (!copy) {
-      return fail_errno(errno, "hold map", bpf_map__name(map));
-    }
-    maps.fds_.emplace(bpf_map__name(map), std::move(copy));
-  }
+  const auto older_owned = older.find("owned_addresses");
+  const int owned = older_owned == older.end() ? -1 : older_owned->second.get();
   if (Status mapped = maps.map_memory(); !mapped) {
     return tl::unexpected(mapped.error());
   }
-  for (const Status& copied : {maps.take_over_flows(), maps.take_over_owned(older_owned.get())}) {
-    if (!copied) {
-      return tl::unexpected(copied.error());
-    }
+  if (Status taken = maps.take_over_owned(owned); !taken) {
+    return tl::unexpected(taken.error());
   }
+  if (Status kept = maps.keep_older_flows(older); !kept) {
+    return tl::unexpected(kept.error());
+  }
+  maps.take_over_flows();
   // Where nothing is replaced nothing that is attached uses other maps: pin at once, so that a crash loses nothing.
   if (std::none_of(maps.unpinned_.begin(), maps.unpinned_.end(),
                    [&pinned](const auto& name) { return pinned.contains(name); })) {
@@ -180,55 +201,100 @@ Result<Maps> Maps::open(const std::string& directory, const MapSizes& sizes) {
 }
 
 Status Maps::map_memory() {
-  for (size_t i = 0; i < program::kMapCount; ++i) {
-    const auto map = static_cast<MapId>(i);
-    void* memory = mmap(nullptr, mapped_bytes(sizes_.tables, map), PROT_READ | PROT_WRITE, MAP_SHARED, fd(map), 0);
-    if (memory == MAP_FAILED) {
-      return fail_errno(errno, "map into memory", program::map_name(map));
+  auto sizes = table_sizes(sizes_);
+  std::vector<std::pair<std::string, size_t>> all = {{kBase, base_bytes(sizes_)}};
+  for (const TableSize& table : sizes) {
+    all.emplace_back(table.name, table.bytes());
+  }
+  for (const auto& [name, bytes] : all) {
+    auto mapping = Mapping::of(fd(name), bytes, Access::write, name);
+    if (!mapping) {
+      return tl::unexpected(mapping.error());
     }
-    memory_.at(i) = memory;
+    memory_[name] = std::move(*mapping);
   }
   return {};
 }
 
 program::ImageView Maps::view() const {
-  std::array<const void*, program::kMapCount> memory{};
-  std::copy(memory_.begin(), memory_.end(), memory.begin());
-  return program::view_of(sizes_.tables, memory);
+  std::array<const void*, program::kMapCount> memory_of{};
+  for (size_t i = 0; i < program::kMapCount; ++i) {
+    memory_of.at(i) = memory(static_cast<MapId>(i));
+  }
+  return program::view_of(sizes_.tables, memory_of);
 }
 
-Status Maps::share_with(bpf_object* object) const {
-  for (bpf_map* map : maps_of(object)) {
-    if (const int error = bpf_map__reuse_fd(map, fd(bpf_map__name(map))); error != 0) {
-      return fail_errno(-error, "share map", bpf_map__name(map));
+CounterBase Maps::counter_base() const {
+  auto* data = static_cast<char*>(memory_.at(kBase).data());
+  const size_t services = sizes_.tables.services;
+  return {{reinterpret_cast<sluice_counters*>(data), services},
+          {reinterpret_cast<sluice_count*>(data + services * sizeof(sluice_counters)), SLUICE_REASON_COUNT}};
+}
+
+std::span<const sluice_proof> Maps::proofs() const {
+  return memory_.at("proofs").elements<const sluice_proof>();
+}
+
+FlowTables Maps::flow_tables() const {
+  const auto& stored = view().config->flow_hash_key;
+  const std::array<uint64_t, 2> key = {stored[0], stored[1]};
+  const auto shares = memory_.at("shares").elements<sluice_shares>();
+  return {{memory_.at("flows4").elements<sluice_flow4>(), shares, &sluice_shares::flows4, key},
+          {memory_.at("half_open4").elements<sluice_flow4>(), shares, &sluice_shares::half_open4, key},
+          {memory_.at("flows6").elements<sluice_flow6>(), shares, &sluice_shares::flows6, key},
+          {memory_.at("half_open6").elements<sluice_flow6>(), shares, &sluice_shares::half_open6, key}};
+}
+
+// Keeps hold of the flow tables that others take the place of, for what is copied from them.
+Status Maps::keep_older_flows(const std::map<std::string, Fd>& older) {
+  for (const auto& [name, map] : older) {
+    bpf_map_info info{};
+    if ((name != "config" && !flow_maps().contains(name)) || name == "shares" || !describe(map.get(), info)) {
+      continue;
+    }
+    auto mapping = Mapping::of(map.get(), info.value_size, Access::write, name);
+    if (!mapping) {
+      return tl::unexpected(mapping.error());
+    }
+    if (name == "config") {
+      // Records lie where it says: those that are copied before the first plan are found after it.
+      auto* now = static_cast<sluice_config*>(memory(MapId::config));
+      const auto& then = mapping->elements<sluice_config>().front();
+      std::copy(std::begin(then.flow_hash_key), std::end(then.flow_hash_key), std::begin(now->flow_hash_key));
+    } else {
+      older_flows_[name] = std::move(*mapping);
     }
   }
   return {};
 }
 
-Status Maps::take_over_flows() const {
-  if (!older_flows_) {
-    return {};
+void Maps::take_over_flows() const {
+  if (older_flows_.empty()) {
+    return;
   }
-  constexpr __u32 kBatch = 8192;
-  std::vector<sluice_flow_key> keys(kBatch);
-  std::vector<sluice_flow> flows(kBatch);
-  __u32 position = 0;
-  bool first = true;
-  for (bool last = false; !last; first = false) {
-    __u32 count = kBatch;
-    if (bpf_map_lookup_batch(older_flows_.get(), first ? nullptr : &position, &position, keys.data(), flows.data(),
-                             &count, nullptr) != 0) {
-      if (errno != ENOENT) {
-        return fail_errno(errno, "read map", "flows");
-      }
-      last = true;
+  const FlowTables now = flow_tables();
+  const auto shares = memory_.at("shares").elements<sluice_shares>();
+  for (const auto& [name, from] : older_flows_) {
+    if (name == "flows4") {
+      copy_flows(from, shares, &sluice_shares::flows4, now.flows4, now.flows4, "flows4");
+    } else if (name == "half_open4") {
+      copy_flows(from, shares, &sluice_shares::half_open4, now.half_open4, now.flows4, "half_open4");
+    } else if (name == "flows6") {
+      copy_flows(from, shares, &sluice_shares::flows6, now.flows6, now.flows6, "flows6");
+    } else if (name == "half_open6") {
+      copy_flows(from, shares, &sluice_shares::half_open6, now.half_open6, now.flows6, "half_open6");
     }
-    for (__u32 i = 0; i < count; ++i) {
-      // One that is there already is younger.
-      if (bpf_map_update_elem(fd("flows"), &keys[i], &flows[i], BPF_NOEXIST) != 0 && errno != EEXIST) {
-        return fail_errno(errno, "copy a flow to map", "flows");
-      }
+  }
+}
+
+Status Maps::share_with(bpf_object* object) const {
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, object) {
+    if (!shared(map)) {
+      continue;
+    }
+    if (const int error = bpf_map__reuse_fd(map, fd(bpf_map__name(map))); error != 0) {
+      return fail_errno(-error, "share map", bpf_map__name(map));
     }
   }
   return {};
@@ -262,7 +328,7 @@ Status Maps::pin_all() {
       bpf_map_info now{};
       const Fd pinned(bpf_obj_get((directory_ + "/" + name).c_str()));
       return pinned && describe(pinned.get(), before) && describe(fd(name), now) &&
-             before.max_entries != now.max_entries;
+             (before.max_entries != now.max_entries || before.value_size != now.value_size);
     };
     return !resized(a) && resized(b);
   });
@@ -272,7 +338,7 @@ Status Maps::pin_all() {
     }
   }
   unpinned_.clear();
-  older_flows_ = Fd();
+  older_flows_.clear();
   return {};
 }
 

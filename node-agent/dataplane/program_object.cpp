@@ -1,18 +1,14 @@
 #include "node-agent/dataplane/program_object.h"
 
+#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include <algorithm>
 #include <cerrno>
 
 #include "bpf/sluice.skel.h"
 #include "node-agent/dataplane/causes.h"
 
 namespace sluice::agent::dataplane {
-
-void ProgramObject::Deleter::operator()(sluice_bpf* skeleton) const {
-  sluice_bpf__destroy(skeleton);
-}
 
 namespace {
 constexpr const char* kOperation = "load programs for interface";
@@ -31,29 +27,30 @@ tl::unexpected<Error> load_refused(int error, const std::string& interface) {
   return failed;
 }
 
-Result<ProgramObject> ProgramObject::load(const Maps& maps, const Device& device) {
+Result<ProgramObject> ProgramObject::load(const Maps& maps, const Device& device, uint32_t egress) {
   ProgramObject object;
-  object.skeleton_.reset(sluice_bpf__open());
-  if (object.skeleton_ == nullptr) {
-    return fail_errno(errno, kOperation, device.name);
+  object.constants_ = {device.ifindex, device.mac, egress};
+  auto skeleton = open_skeleton(maps.sizes(), object.constants_);
+  if (!skeleton) {
+    return tl::unexpected(skeleton.error());
   }
-  sluice_bpf& skeleton = *object.skeleton_;
-  skeleton.rodata->interface_index = device.ifindex;
-  std::copy(device.mac.begin(), device.mac.end(), std::begin(skeleton.rodata->interface_mac));
-  if (Status shared = maps.share_with(skeleton.obj); !shared) {
+  object.skeleton_ = std::move(*skeleton);
+  if (Status shared = maps.share_with(object.skeleton_->obj); !shared) {
     return tl::unexpected(shared.error());
   }
-  if (const int error = sluice_bpf__load(&skeleton); error != 0) {
-    return load_refused(-error, device.name);
+  if (const int error = load_skeleton(*object.skeleton_); error != 0) {
+    return load_refused(error, device.name);
   }
+  auto stages = program_arrays(object.skeleton_->obj);
+  if (!stages) {
+    return tl::unexpected(stages.error());
+  }
+  object.stages_ = std::move(*stages);
   return object;
 }
 
 int ProgramObject::xdp() const {
-  return bpf_program__fd(skeleton_->progs.sluice_xdp);
-}
-int ProgramObject::egress() const {
-  return bpf_program__fd(skeleton_->progs.sluice_egress);
+  return program_fd(skeleton_->obj, "sluice_xdp");
 }
 
 }  // namespace sluice::agent::dataplane

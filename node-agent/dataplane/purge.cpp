@@ -1,32 +1,27 @@
 #include "node-agent/dataplane/purge.h"
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <memory>
 
 #include "node-agent/dataplane/attachments.h"
 #include "node-agent/dataplane/bpffs.h"
+#include "node-agent/dataplane/device.h"
 #include "node-agent/dataplane/tc.h"
 
 namespace sluice::agent::dataplane {
 namespace {
 
-struct NamesDeleter {
-  void operator()(struct if_nameindex* names) const { if_freenameindex(names); }
-};
-
-// Also where the link that went with it is gone.
-Status clear_egress() {
-  const std::unique_ptr<struct if_nameindex, NamesDeleter> names(::if_nameindex());
-  if (names == nullptr) {
-    return fail_errno(errno, "list interfaces", "");
+// Also where the link that went with them is gone.
+Status clear_classifiers() {
+  const auto names = device_names();
+  if (!names) {
+    return tl::unexpected(names.error());
   }
-  for (const struct if_nameindex* name = names.get(); name->if_index != 0; ++name) {
-    if (Status off = detach_egress(name->if_index, name->if_name); !off) {
+  for (const auto& [ifindex, name] : *names) {
+    if (Status off = detach_classifiers(ifindex, name); !off) {
       return off;
     }
   }
@@ -55,7 +50,7 @@ Status purge_all(const std::string& directory) {
   if (Status detached = attachments.detach_all(); !detached) {
     return detached;
   }
-  if (Status cleared = clear_egress(); !cleared) {
+  if (Status cleared = clear_classifiers(); !cleared) {
     return cleared;
   }
   return remove_layouts(directory);

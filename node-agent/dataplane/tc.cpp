@@ -170,7 +170,7 @@ Status attach_egress(uint32_t ifindex, const std::string& interface, int program
   return {};
 }
 
-Status detach_egress(uint32_t ifindex, const std::string& interface) {
+Status detach_classifiers(uint32_t ifindex, const std::string& interface) {
   const auto ours = has_egress(ifindex, interface);
   if (!ours) {
     return tl::unexpected(ours.error());

@@ -18,7 +18,7 @@ tl::unexpected<Error> egress_refused(int error, const char* operation, const std
                                      const char* feature);
 
 // Takes ours off, and clsact with it where nothing else is on it. Fine where nothing of ours is there.
-Status detach_egress(uint32_t ifindex, const std::string& interface);
+Status detach_classifiers(uint32_t ifindex, const std::string& interface);
 
 // Whether a classifier of ours is there.
 Result<bool> has_egress(uint32_t ifindex, const std::string& interface);

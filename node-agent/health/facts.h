@@ -9,6 +9,7 @@
 #include "common/net/address.h"
 #include "common/state/digest.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/tunnel/tunnels.h"
 
 namespace sluice::agent::health {
 
@@ -23,7 +24,7 @@ struct Condition {
 
 struct Facts {
   bool ready = false;
-  std::vector<Condition> conditions;  // Ready, Programmed
+  std::vector<Condition> conditions;  // Ready, Programmed, NodePrepared once it was looked at
   std::string config_error;           // standalone: the file as it is now cannot be used; the state before it stands
   bool has_state = false;
   state::Epoch epoch = 0;
@@ -36,6 +37,7 @@ struct Facts {
   std::vector<std::string> services_with_old_flows;
   std::vector<dataplane::ServiceFailure> failures;
   std::map<net::IpAddress, std::string> unresolved;  // backend addresses without a way, and why
+  std::vector<tunnel::TunnelFact> tunnels;           // to nodes with backends that packets may reach by one
   uint64_t flows_live = 0;
   std::map<std::string, uint64_t> flows_by_service;
   uint64_t flows_expired = 0;  // by all sweeps together

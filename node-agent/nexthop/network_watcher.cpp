@@ -8,13 +8,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "common/log/spdlog.h"
+#include "node-agent/nexthop/parse.h"
 #include "node-agent/nexthop/rtnetlink.h"
 
 namespace sluice::agent::nexthop {
@@ -22,12 +25,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kQuiet{20};        // changes of routes and links come in bursts
-constexpr std::chrono::milliseconds kAskAgain{5'000};  // neighbours that did not answer; the kernel keeps the others
+constexpr std::chrono::milliseconds kAskAgain{1'000};  // neighbours that did not answer; the kernel keeps the others
+constexpr size_t kAskAtOnce = 64;                      // each question goes to every host of a segment
+constexpr std::chrono::milliseconds kJust{100};        // between the two events of a neighbour that is flushed
 constexpr std::chrono::milliseconds kAfterError{1'000};
 
 class Watcher final : public NetworkWatcher {
  public:
-  explicit Watcher(Callback callback) : callback_(std::move(callback)) {}
+  Watcher(Callback callback, const Abilities& can) : callback_(std::move(callback)), can_(can) {}
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
   ~Watcher() override {
@@ -88,6 +93,13 @@ class Watcher final : public NetworkWatcher {
     auto neighbours = read_neighbours(*requests_);
     if (!neighbours) return tl::unexpected(neighbours.error());
     view_ = std::move(*view);
+    for (const NeighbourKey& key : kept_) {
+      const auto known = neighbours_.find(key);
+      if (known == neighbours_.end() || !known->second.mac) continue;
+      // As with one that was flushed: the last answer holds until the new one, or its failure, is there.
+      Neighbour& now = (*neighbours)[key];
+      if (!now.mac && !now.failed) now.mac = known->second.mac;
+    }
     neighbours_ = std::move(*neighbours);
     routes_stale_ = true;
     return {};
@@ -100,17 +112,50 @@ class Watcher final : public NetworkWatcher {
     }
     const auto change = parse_neighbour(message);
     if (!change || !kept_.contains(change->key)) return;
+    Neighbour& known = neighbours_[change->key];
     if (change->deleted) {
-      // Somebody flushed it. The last answer holds until the new one, or its failure, is there.
-      neighbours_[change->key].failed = false;
-      ask(change->key);
+      // Somebody flushed it, which the kernel tells as a failure first. The last answer holds until the new one, or its
+      // failure, is there.
+      const auto before = just_failed_.find(change->key);
+      if (before != just_failed_.end() && Clock::now() - before->second.second < kJust)
+        known.mac = before->second.first;
+      known.failed = false;
+      known.fixed = false;
+      put_off_.insert(change->key);  // what follows may say that its link has gone
     } else if (change->neighbour.mac || change->neighbour.failed) {
-      neighbours_[change->key] = change->neighbour;
+      if (change->neighbour.failed && known.mac) just_failed_[change->key] = {*known.mac, Clock::now()};
+      if (known.fixed && !change->neighbour.fixed) put_off_.insert(change->key);  // left to us from now on
+      known = change->neighbour;
     }
     ways_stale_ = true;
   }
 
+  // Neighbours that are wanted from now on: what the kernel has of them by now.
+  void look_at(const std::set<NeighbourKey>& keys) {
+    const auto now = read_neighbours(*requests_);
+    if (!now) {
+      spdlog::debug("{}", now.error().message());
+      return;
+    }
+    for (const NeighbourKey& key : keys) {
+      if (const auto found = now->find(key); found != now->end()) neighbours_[key] = found->second;
+    }
+  }
+
+  // One that somebody has set would be nobody's, and fail, if the kernel were told to keep it resolved.
+  [[nodiscard]] bool fixed(const NeighbourKey& key) const {
+    const auto known = neighbours_.find(key);
+    return known != neighbours_.end() && known->second.fixed;
+  }
+
   void ask(const NeighbourKey& key) {
+    if (fixed(key)) return;
+    // What is sent into a link that is not up is lost, and the kernel would repeat it a second later only.
+    const auto link = view_.links.find(key.ifindex);
+    if (link != view_.links.end() && !link->second.up) {
+      put_off_.insert(key);
+      return;
+    }
     if (auto asked = solicit(*requests_, key, true); !asked) spdlog::debug("{}", asked.error().message());
   }
 
@@ -137,7 +182,12 @@ class Watcher final : public NetworkWatcher {
           spdlog::warn("{}", read.error().message());
           stale_ = true;
           std::this_thread::sleep_for(kAfterError);
+        } else {
+          ask_failed();  // a link or an address that has come may lead to them
         }
+      }
+      for (const NeighbourKey& key : std::exchange(put_off_, {})) {
+        if (kept_.contains(key)) ask(key);
       }
       update();
     }
@@ -158,18 +208,31 @@ class Watcher final : public NetworkWatcher {
   }
 
   void read_events() {
-    const int code = nl_recvmsgs_default(events_.get());
-    if (code < 0 && code != -NLE_AGAIN && code != -NLE_INTR) {
+    std::erase_if(just_failed_, [](const auto& one) { return Clock::now() - one.second.second >= kJust; });
+    int code = 0;
+    do {
+      code = nl_recvmsgs_default(events_.get());  // one at a time
+    } while (code >= 0);
+    if (code != -NLE_AGAIN && code != -NLE_INTR) {
       // An overrun: something was missed, so nothing that is remembered can be trusted.
       spdlog::debug("rtnetlink: {}", nl_geterror(code));
       stale_ = true;
     }
   }
 
+  // In turn, where there are many.
   void ask_failed() {
-    for (const NeighbourKey& key : kept_) {
-      const auto known = neighbours_.find(key);
-      if (known == neighbours_.end() || !known->second.mac) ask(key);
+    auto next = kept_.upper_bound(asked_last_);
+    size_t asked = 0;
+    for (size_t looked_at = 0; looked_at < kept_.size() && asked < kAskAtOnce; ++looked_at) {
+      if (next == kept_.end()) next = kept_.begin();
+      const auto known = neighbours_.find(*next);
+      if (known == neighbours_.end() || !known->second.mac) {
+        ask(*next);
+        asked_last_ = *next;
+        ++asked;
+      }
+      ++next;
     }
   }
 
@@ -181,17 +244,18 @@ class Watcher final : public NetworkWatcher {
       ways_stale_ = true;
     }
     if (ways_stale_) {
-      const std::set<NeighbourKey> needed = needed_neighbours(targets_, routes_, usable_);
+      const std::set<NeighbourKey> needed = needed_neighbours(targets_, routes_, view_, usable_);
       for (const NeighbourKey& key : kept_) {
-        if (!needed.contains(key)) std::ignore = solicit(*requests_, key, false);
+        if (!needed.contains(key) && !fixed(key)) std::ignore = solicit(*requests_, key, false);
       }
-      for (const NeighbourKey& key : needed) {
-        if (!kept_.contains(key)) ask(key);
-      }
+      std::set<NeighbourKey> added;
+      std::ranges::set_difference(needed, kept_, std::inserter(added, added.end()));
+      if (!added.empty()) look_at(added);
+      for (const NeighbourKey& key : added) ask(key);
       kept_ = needed;
       ways_stale_ = false;
     }
-    publish({view_, find_ways(targets_, routes_, neighbours_, view_, usable_)});
+    publish({view_, find_ways(targets_, routes_, neighbours_, view_, usable_, can_)});
   }
 
   void publish(const Update& update) {
@@ -208,6 +272,7 @@ class Watcher final : public NetworkWatcher {
   }
 
   Callback callback_;
+  Abilities can_;
   int wake_ = -1;
   Socket events_;
   Socket requests_;
@@ -220,6 +285,9 @@ class Watcher final : public NetworkWatcher {
   Targets targets_;
   std::set<uint32_t> usable_;
   std::set<NeighbourKey> kept_;
+  std::map<NeighbourKey, std::pair<dataplane::Mac, Clock::time_point>> just_failed_;  // what they had before, and when
+  std::set<NeighbourKey> put_off_;  // to be asked once their link is up
+  NeighbourKey asked_last_;
   uint64_t generation_ = 0;
   bool stale_ = false;
   bool routes_stale_ = false;
@@ -239,8 +307,8 @@ class Watcher final : public NetworkWatcher {
 
 }  // namespace
 
-Result<std::unique_ptr<NetworkWatcher>> NetworkWatcher::start(Callback callback) {
-  auto watcher = std::make_unique<Watcher>(std::move(callback));
+Result<std::unique_ptr<NetworkWatcher>> NetworkWatcher::start(Callback callback, const Abilities& can) {
+  auto watcher = std::make_unique<Watcher>(std::move(callback), can);
   if (auto begun = watcher->begin(); !begun) return tl::unexpected(begun.error());
   return std::unique_ptr<NetworkWatcher>(std::move(watcher));
 }

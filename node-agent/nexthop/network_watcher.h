@@ -23,7 +23,7 @@ class NetworkWatcher {
   using Callback = std::function<void(const Update&)>;
 
   // Returns when the first view is read.
-  static Result<std::unique_ptr<NetworkWatcher>> start(Callback callback);
+  static Result<std::unique_ptr<NetworkWatcher>> start(Callback callback, const Abilities& can = {});
   virtual ~NetworkWatcher() = default;  // joins the thread; neighbours stay kept by the kernel
 
   // What to find ways to, over which interfaces. What was wanted before and is no more is released.

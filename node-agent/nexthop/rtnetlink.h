@@ -1,11 +1,9 @@
 // Questions to and orders for the kernel over rtnetlink, by libnl. Internal to nexthop/.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 
 #include "common/result.h"
 #include "node-agent/nexthop/ways.h"
@@ -20,17 +18,9 @@ struct SocketDeleter {
 };
 using Socket = std::unique_ptr<nl_sock, SocketDeleter>;
 
-struct NeighbourChange {
-  NeighbourKey key;
-  Neighbour neighbour;
-  bool deleted = false;
-};
-// nullopt: not an IPv4 neighbour.
-std::optional<NeighbourChange> parse_neighbour(nlmsghdr* message);
-
 Result<Socket> connect_requests();
-// Non-blocking; joined to the groups of links, neighbours, and IPv4 addresses and routes. `on_message` gets each
-// message.
+// Non-blocking; joined to the groups of links, neighbours, next hop objects, and both families' addresses, routes and
+// rules. `on_message` gets each message.
 Result<Socket> connect_events(std::function<void(nlmsghdr*)>* on_message);
 
 Result<NetworkView> read_view(nl_sock& socket);

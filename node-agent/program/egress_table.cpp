@@ -1,20 +1,23 @@
 #include "node-agent/program/egress_table.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+
+#include "node-agent/program/keys.h"
 
 namespace sluice::agent::program {
 namespace {
 
-// The second word of an entry.
-uint64_t device_word(const Interface& interface) {
-  sluice_egress entry{};
-  std::copy(interface.mac.begin(), interface.mac.end(), std::begin(entry.mac));
-  entry.mtu = interface.mtu;
-  uint64_t word = 0;
-  std::memcpy(&word, entry.mac, sizeof word);
-  return word;
-}
+constexpr uint32_t kDeviceWord = 0;   // ifindex, MTU, VLAN
+constexpr uint32_t kMacWord = 1;      // MAC, flags
+constexpr uint32_t kSource4Word = 2;  // nat's IPv4 source, the device as routes name it
+constexpr uint32_t kSource6Word = 3;  // and the next
+static_assert(offsetof(sluice_egress, source4) == 8 * kSource4Word &&
+              offsetof(sluice_egress, source6) == 8 * kSource6Word && offsetof(sluice_egress, flags) == 14 &&
+              offsetof(sluice_egress, device) == 20);
 
 // First byte in the lowest bits.
 uint64_t mac48(const dataplane::Mac& mac) {
@@ -25,164 +28,330 @@ uint64_t mac48(const dataplane::Mac& mac) {
   return value;
 }
 
-uint64_t interface_word(uint32_t ifindex, uint32_t source) {
-  sluice_egress entry{};
-  entry.ifindex = ifindex;
-  entry.source = source;
-  uint64_t word = 0;
-  std::memcpy(&word, &entry, sizeof word);
-  return word;
+uint64_t word_of(const sluice_egress& element, uint32_t word) {
+  uint64_t value = 0;
+  std::memcpy(&value, reinterpret_cast<const char*>(&element) + size_t{word} * 8, sizeof value);
+  return value;
 }
 
-// A way that XDP can transmit on: an interface with a MAC, a neighbour, an IPv4 source.
-const dataplane::NextHop* usable_way(const Ways& ways, uint32_t address) {
-  const auto found = ways.next_hops.find(net::IpAddress::from_ipv4(address));
-  if (found == ways.next_hops.end()) {
-    return nullptr;
+// An interface without sources, as an element.
+sluice_egress to_element(uint32_t ifindex, const Interface& interface) {
+  sluice_egress element{};
+  element.ifindex = interface.parent != 0 ? interface.parent : ifindex;
+  element.device = ifindex;
+  element.mtu = interface.mtu;
+  element.vlan = htons(interface.vlan);
+  std::copy(interface.mac.begin(), interface.mac.end(), std::begin(element.mac));
+  element.flags = interface.by_kernel ? SLUICE_EGRESS_BY_KERNEL : 0;
+  if (interface.by_kernel || interface.vlan != 0) element.ifindex |= SLUICE_EGRESS_NOT_PLAIN;
+  return element;
+}
+
+bool has_source(const sluice_egress& element, net::Family family) {
+  return family == net::Family::ipv4 ? element.source4 != 0 : element.source6.words[0] != 0;
+}
+
+bool is_source(const sluice_egress& element, const net::IpAddress& source) {
+  if (source.is_ipv4()) {
+    return element.source4 == source.ipv4();
   }
-  const dataplane::NextHop& way = found->second;
-  const bool usable = !way.local && way.ifindex != 0 && way.source.is_ipv4() && way.source.ipv4() != 0 &&
-                      ways.interfaces.contains(way.ifindex);
-  return usable ? &way : nullptr;
+  return std::memcmp(element.source6.bytes, source.bytes().data(), sizeof element.source6) == 0;
+}
+
+net::IpAddress address6(const sluice_egress& element) {
+  return *from_element(element.source6, net::Family::ipv6);
+}
+
+// nat's source on a way, where it has one of the family.
+const net::IpAddress* source_of(const dataplane::NextHop& way, net::Family family) {
+  return way.source.family() == family && way.source != net::IpAddress{} ? &way.source : nullptr;
 }
 
 }  // namespace
 
-EgressTable EgressTable::decode(const ImageView& image, const std::set<uint32_t>& used) {
+bool EgressTable::usable(const dataplane::NextHop& way, const Ways& ways) {
+  return !way.local && way.ifindex != 0 && ways.interfaces.contains(way.ifindex);
+}
+
+EgressTable EgressTable::decode(const ImageView& image) {
   EgressTable table;
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
-    if (image.egress[index].ifindex == 0) {
-      continue;
+    if (image.egress[index].ifindex != 0) {
+      table.entries_.at(index).element = image.egress[index];
+      table.entries_.at(index).state = State::used;
     }
-    const sluice_egress& entry = image.egress[index];
-    uint64_t device = 0;
-    std::memcpy(&device, entry.mac, sizeof device);
-    table.entries_.at(index) =
-        Entry{entry.ifindex, entry.source, device, used.contains(index) ? State::used : State::retired};
   }
-  std::copy(std::begin(image.config->nat_sources), std::end(image.config->nat_sources), table.sources_.begin());
   return table;
 }
 
+EgressTable::Device EgressTable::device_of(const sluice_egress& element) {
+  return {element.device, element.ifindex, element.vlan};
+}
+
 void EgressTable::start(const Ways& ways, WriteList& writes) {
-  ways_ = &ways;
-  words_.clear();
-  refused_.clear();
+  interfaces_ = ways.interfaces;
+  found_.clear();
+  ran_out_ = false;
+  std::set<uint32_t> there;
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
-    Entry& entry = entries_.at(index);
-    const auto interface = ways.interfaces.find(entry.ifindex);
+    const Entry& entry = entries_.at(index);
+    const auto interface = ways.interfaces.find(entry.element.device);
     if (entry.state == State::used && interface != ways.interfaces.end() &&
-        device_word(interface->second) != entry.device) {
-      entry.device = device_word(interface->second);
-      writes.store(MapId::egress, index * element_words(MapId::egress) + 1, entry.device);
+        device_of(entry.element) == device_of(to_element(interface->first, interface->second))) {
+      follow(index, interface->second, writes);
+      there.insert(interface->first);
+    }
+  }
+  for (const auto& [ifindex, interface] : ways.interfaces) {
+    if (!there.contains(ifindex)) {
+      element_for(ifindex, interface, nullptr, writes);
     }
   }
 }
 
-uint64_t EgressTable::word_for(uint32_t address, WriteList& writes) {
-  const auto known = words_.find(address);
-  if (known != words_.end()) {
+// MAC, MTU and who transmits: one store each.
+void EgressTable::follow(uint32_t index, const Interface& interface, WriteList& writes) {
+  sluice_egress& element = entries_.at(index).element;
+  sluice_egress now = to_element(element.device, interface);
+  now.source4 = element.source4;
+  now.source6 = element.source6;
+  for (const uint32_t word : {kDeviceWord, kMacWord}) {
+    if (word_of(now, word) != word_of(element, word)) {
+      writes.store(MapId::egress, index * element_words(MapId::egress) + word, word_of(now, word));
+    }
+  }
+  element = now;
+}
+
+// Gives an element that readers may use already the source that it lacks. Of IPv6 the first word says that it is there.
+void EgressTable::complete(uint32_t index, const net::IpAddress& source, WriteList& writes) {
+  sluice_egress& element = entries_.at(index).element;
+  const uint32_t first = index * element_words(MapId::egress);
+  if (source.is_ipv4()) {
+    element.source4 = source.ipv4();
+    writes.store(MapId::egress, first + kSource4Word, word_of(element, kSource4Word));
+    return;
+  }
+  std::copy(source.bytes().begin(), source.bytes().end(), std::begin(element.source6.bytes));
+  writes.store(MapId::egress, first + kSource6Word + 1, word_of(element, kSource6Word + 1));
+  writes.store(MapId::egress, first + kSource6Word, word_of(element, kSource6Word), true);
+}
+
+// What names the device last: who searches for an interface finds the whole element.
+void EgressTable::store_new(uint32_t index, const sluice_egress& element, WriteList& writes) {
+  const uint32_t first = index * element_words(MapId::egress);
+  for (uint32_t word = kMacWord; word < element_words(MapId::egress); ++word) {
+    if (word != kSource4Word) {
+      writes.store(MapId::egress, first + word, word_of(element, word));
+    }
+  }
+  writes.store(MapId::egress, first + kDeviceWord, word_of(element, kDeviceWord), true);
+  writes.store(MapId::egress, first + kSource4Word, word_of(element, kSource4Word), true);
+  entries_.at(index).element = element;
+}
+
+// Not the one that was given back last: records of flows may name it for a while.
+uint32_t EgressTable::free_element() {
+  for (uint32_t i = 0; i < SLUICE_MAX_EGRESS; ++i) {
+    const uint32_t index = (last_taken_ + 1 + i) % SLUICE_MAX_EGRESS;
+    if (index != 0 && entries_.at(index).state == State::free) {
+      last_taken_ = index;
+      return index;
+    }
+  }
+  return 0;
+}
+
+// The element for a device and nat's source there (nullptr: whichever); 0: none is left.
+uint32_t EgressTable::element_for(uint32_t ifindex, const Interface& interface, const net::IpAddress* source,
+                                  WriteList& writes) {
+  const auto asked = std::pair(ifindex, source != nullptr ? *source : net::IpAddress{});
+  if (const auto known = found_.find(asked); known != found_.end()) {
     return known->second;
   }
-  const dataplane::NextHop* way = usable_way(*ways_, address);
-  const uint64_t word = way != nullptr ? make_word(*way, address, writes) : 0;
-  words_[address] = word;
-  return word;
-}
-
-uint64_t EgressTable::make_word(const dataplane::NextHop& way, uint32_t address, WriteList& writes) {
-  const uint32_t source = way.source.ipv4();
+  const sluice_egress wanted = to_element(ifindex, interface);
   uint32_t chosen = 0;
-  uint32_t free = 0;
+  uint32_t incomplete = 0;
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS && chosen == 0; ++index) {
     const Entry& entry = entries_.at(index);
-    if (entry.state != State::free && entry.ifindex == way.ifindex && entry.source == source) {
+    if (entry.state == State::free || device_of(entry.element) != device_of(wanted)) {
+      continue;
+    }
+    if (source == nullptr || is_source(entry.element, *source)) {
       chosen = index;
-    } else if (entry.state == State::free && free == 0) {
-      free = index;
+    } else if (incomplete == 0 && !has_source(entry.element, source->family()) &&
+               (source->is_ipv4() || !entry.source6_left)) {
+      incomplete = index;
     }
   }
-  if ((chosen == 0 && free == 0) || !have_source(source, writes)) {
-    refused_.insert(address);
-    return 0;
+  if (chosen == 0 && incomplete != 0) {
+    chosen = incomplete;
+    complete(chosen, *source, writes);
+  } else if (chosen == 0) {
+    chosen = free_element();
+    if (chosen == 0) {
+      ran_out_ = true;
+      return 0;
+    }
+    sluice_egress element = wanted;
+    if (source != nullptr && source->is_ipv4()) {
+      element.source4 = source->ipv4();
+    } else if (source != nullptr) {
+      std::copy(source->bytes().begin(), source->bytes().end(), std::begin(element.source6.bytes));
+    }
+    store_new(chosen, element, writes);
   }
-  const uint64_t device = device_word(ways_->interfaces.at(way.ifindex));
-  const uint32_t index = chosen != 0 ? chosen : free;
-  Entry& entry = entries_.at(index);
-  if (chosen == 0 || entry.device != device) {
-    writes.store(MapId::egress, index * element_words(MapId::egress) + 1, device);
+  if (entries_.at(chosen).state == State::retired) {
+    follow(chosen, interface, writes);
   }
-  if (chosen == 0) {
-    writes.store(MapId::egress, index * element_words(MapId::egress), interface_word(way.ifindex, source), true);
-  }
-  entry = Entry{way.ifindex, source, device, State::used};
-  return SLUICE_NEXT_HOP_WORD(index, mac48(way.mac));
+  entries_.at(chosen).state = State::used;
+  found_[asked] = chosen;
+  return chosen;
 }
 
-// A source address stays in the configuration until another needs its place: replies that are under way still find it.
-bool EgressTable::have_source(uint32_t source, WriteList& writes) {
-  if (std::find(sources_.begin(), sources_.end(), source) != sources_.end()) {
-    return true;
-  }
-  const auto in_use = [this](uint32_t candidate) {
-    return candidate != 0 && std::any_of(entries_.begin(), entries_.end(), [candidate](const Entry& entry) {
-             return entry.state == State::used && entry.source == candidate;
-           });
-  };
-  auto place = std::find(sources_.begin(), sources_.end(), 0U);
-  if (place == sources_.end()) {
-    place = std::find_if_not(sources_.begin(), sources_.end(), in_use);
-  }
-  if (place == sources_.end()) {
+bool EgressTable::will_do(uint32_t index, const sluice_egress& wanted, const net::IpAddress* source) const {
+  if (index == 0 || index >= SLUICE_MAX_EGRESS) {
     return false;
   }
-  *place = source;
-  const auto pair = static_cast<uint32_t>((place - sources_.begin()) / 2);
-  uint64_t word = 0;
-  std::memcpy(&word, &sources_.at(size_t{pair} * 2), sizeof word);
-  writes.store(MapId::config, offsetof(sluice_config, nat_sources) / 8 + pair, word);
-  return true;
+  const Entry& entry = entries_.at(index);
+  return entry.state == State::used && device_of(entry.element) == device_of(wanted) &&
+         (source == nullptr || is_source(entry.element, *source));
 }
 
-void EgressTable::retain(const std::set<uint32_t>& used) {
+uint64_t EgressTable::word_for(const dataplane::NextHop& way, net::Family family, bool source, uint64_t current,
+                               WriteList& writes) {
+  const auto found = interfaces_.find(way.ifindex);
+  if (way.local || way.ifindex == 0 || found == interfaces_.end()) {
+    return 0;
+  }
+  const Interface& interface = found->second;
+  const net::IpAddress* wanted_source = source ? source_of(way, family) : nullptr;
+  uint32_t index = SLUICE_NEXT_HOP_EGRESS(current);
+  if (!will_do(index, to_element(way.ifindex, interface), wanted_source)) {
+    index = element_for(way.ifindex, interface, wanted_source, writes);
+  }
+  return index == 0 ? 0 : SLUICE_NEXT_HOP_WORD(index, mac48(way.mac));
+}
+
+void EgressTable::count(uint64_t word, int by) {
+  const uint32_t index = SLUICE_NEXT_HOP_EGRESS(word);
+  if (index != 0 && index < SLUICE_MAX_EGRESS) {
+    entries_.at(index).words += static_cast<uint32_t>(by);
+  }
+}
+
+void EgressTable::retain(WriteList& writes) {
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
     Entry& entry = entries_.at(index);
-    if (entry.state == State::used && !used.contains(index)) {
+    if (entry.state == State::used && entry.words == 0 && interface_element(entry.element.device) != index) {
       entry.state = State::retired;
     }
   }
+  for (const auto& [ifindex, interface] : interfaces_) {
+    const uint32_t index = interface_element(ifindex);
+    if (index != 0 && entries_.at(index).words == 0) {
+      follow_sources(index, writes);
+    }
+  }
 }
 
+uint32_t EgressTable::interface_element(uint32_t ifindex) const {
+  const auto interface = interfaces_.find(ifindex);
+  if (interface == interfaces_.end()) {
+    return 0;
+  }
+  const Device device = device_of(to_element(ifindex, interface->second));
+  for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
+    if (entries_.at(index).state == State::used && device_of(entries_.at(index).element) == device) {
+      return index;
+    }
+  }
+  return 0;
+}
+
+// The element that is an interface's whatever happens takes over the sources of another that is in use, where it is not
+// itself: ways that the kernel is asked for lead by it. Of IPv6 what it had goes first, and a grace period later the
+// other comes: an address is two words.
+void EgressTable::follow_sources(uint32_t index, WriteList& writes) {
+  Entry& entry = entries_.at(index);
+  const auto other = std::find_if(entries_.begin(), entries_.end(), [&entry](const Entry& candidate) {
+    return candidate.state == State::used && candidate.words != 0 &&
+           device_of(candidate.element) == device_of(entry.element);
+  });
+  if (other == entries_.end()) {
+    return;
+  }
+  const sluice_egress& wanted = other->element;
+  if (has_source(wanted, net::Family::ipv4) && entry.element.source4 != wanted.source4) {
+    complete(index, net::IpAddress::from_ipv4(wanted.source4), writes);
+  }
+  if (!has_source(wanted, net::Family::ipv6) || is_source(entry.element, address6(wanted))) {
+    return;
+  }
+  if (!has_source(entry.element, net::Family::ipv6)) {
+    if (!entry.source6_left) {
+      complete(index, address6(wanted), writes);
+    }
+    return;
+  }
+  entry.element.source6.words[0] = 0;
+  entry.source6_left = true;
+  writes.store(MapId::egress, index * element_words(MapId::egress) + kSource6Word, 0, true);
+}
+
+// Nobody finds a cleared element by its device, nor an interface by its index.
 void EgressTable::grace_over(WriteList& writes) {
   for (uint32_t index = 1; index < SLUICE_MAX_EGRESS; ++index) {
-    if (entries_.at(index).state == State::retired) {
-      entries_.at(index) = Entry{};
-      writes.store(MapId::egress, index * element_words(MapId::egress), 0);
+    Entry& entry = entries_.at(index);
+    entry.source6_left = false;
+    if (entry.state == State::retired) {
+      entry = Entry{};
+      writes.store(MapId::egress, index * element_words(MapId::egress) + kSource4Word, 0);
+      writes.store(MapId::egress, index * element_words(MapId::egress) + kDeviceWord, 0);
     }
   }
 }
 
 bool EgressTable::awaits_grace() const {
-  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) { return e.state == State::retired; });
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [](const Entry& e) { return e.state == State::retired || e.source6_left; });
 }
 
-bool EgressTable::leads(const ImageView& image, uint64_t word, uint32_t address, const Ways& ways) {
-  const dataplane::NextHop* way = usable_way(ways, address);
-  if (way == nullptr || word == 0) {
-    return way == nullptr && word == 0;
+bool EgressTable::unfinished() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) { return e.source6_left; });
+}
+
+std::set<net::IpAddress> EgressTable::sources() const {
+  std::set<net::IpAddress> sources;
+  for (const Entry& entry : entries_) {
+    if (entry.state != State::used) {
+      continue;
+    }
+    if (has_source(entry.element, net::Family::ipv4)) {
+      sources.insert(net::IpAddress::from_ipv4(entry.element.source4));
+    }
+    if (has_source(entry.element, net::Family::ipv6)) {
+      sources.insert(address6(entry.element));
+    }
+  }
+  return sources;
+}
+
+bool EgressTable::leads(const ImageView& image, uint64_t word, const dataplane::NextHop& way, net::Family family,
+                        bool source, const Ways& ways) {
+  if (!usable(way, ways) || word == 0) {
+    return !usable(way, ways) && word == 0;
   }
   const uint32_t index = SLUICE_NEXT_HOP_EGRESS(word);
-  if (index == 0 || index >= SLUICE_MAX_EGRESS || word != SLUICE_NEXT_HOP_WORD(index, mac48(way->mac))) {
+  if (index == 0 || index >= SLUICE_MAX_EGRESS || word != SLUICE_NEXT_HOP_WORD(index, mac48(way.mac))) {
     return false;
   }
-  const sluice_egress& entry = image.egress[index];
-  const uint32_t source = way->source.ipv4();
-  uint64_t device = 0;
-  std::memcpy(&device, entry.mac, sizeof device);
-  return entry.ifindex == way->ifindex && entry.source == source &&
-         device == device_word(ways.interfaces.at(way->ifindex)) &&
-         std::find(std::begin(image.config->nat_sources), std::end(image.config->nat_sources), source) !=
-             std::end(image.config->nat_sources);
+  const sluice_egress& there = image.egress[index];
+  const sluice_egress wanted = to_element(way.ifindex, ways.interfaces.at(way.ifindex));
+  const net::IpAddress* wanted_source = source ? source_of(way, family) : nullptr;
+  return word_of(there, kDeviceWord) == word_of(wanted, kDeviceWord) &&
+         word_of(there, kMacWord) == word_of(wanted, kMacWord) && there.device == wanted.device &&
+         (wanted_source == nullptr || is_source(there, *wanted_source));
 }
 
 }  // namespace sluice::agent::program

@@ -10,16 +10,19 @@
 
 namespace sluice::agent::program {
 
-enum class MapId : uint8_t { service_keys, services, slots, backends, egress, config };
-constexpr size_t kMapCount = 6;
+// The maps that say where packets go. Flow tables are not among them (flow_tables.h).
+enum class MapId : uint8_t { keys, keys6, services, slots, backends, egress, peers, config };
+constexpr size_t kMapCount = 8;
 
-const char* map_name(MapId map);  // as in bpf/sluice.h
+const char* map_name(MapId map);  // as in bpf/layout/
 
 // Bytes of one element of a map; a multiple of eight.
 constexpr uint32_t element_bytes(MapId map) {
   switch (map) {
-    case MapId::service_keys:
-      return sizeof(sluice_service_key_entry);
+    case MapId::keys:
+      return sizeof(sluice_key_entry);
+    case MapId::keys6:
+      return sizeof(sluice_key6);
     case MapId::services:
       return sizeof(sluice_service);
     case MapId::slots:
@@ -28,6 +31,8 @@ constexpr uint32_t element_bytes(MapId map) {
       return sizeof(sluice_backend);
     case MapId::egress:
       return sizeof(sluice_egress);
+    case MapId::peers:
+      return sizeof(sluice_peer);
     case MapId::config:
       return sizeof(sluice_config);
   }
@@ -37,9 +42,10 @@ constexpr uint32_t element_words(MapId map) {
   return element_bytes(map) / 8;
 }
 
-// How large the maps are.
+// How large the maps are; powers of two, as the XDP program masks indices.
 struct Sizes {
-  uint32_t service_keys = 1U << 18;  // entries; two generations of the service table lie in them
+  uint32_t keys = 1U << 18;   // entries; two generations of the key table lie in them
+  uint32_t keys6 = 1U << 16;  // IPv6 services' keys and addresses
   uint32_t services = 16384;
   uint32_t slots = 1U << 24;  // slots, a multiple of SLUICE_SLOT_UNIT
   uint32_t backends = 65536;
@@ -50,11 +56,13 @@ uint32_t element_count(const Sizes& sizes, MapId map);
 
 // The maps' contents, wherever they lie: the mapping itself, a copy read back, a test's vectors.
 struct ImageView {
-  std::span<const sluice_service_key_entry> service_keys;
+  std::span<const sluice_key_entry> keys;
+  std::span<const sluice_key6> keys6;
   std::span<const sluice_service> services;
   std::span<const uint64_t> slots;  // four slots each
   std::span<const sluice_backend> backends;
   std::span<const sluice_egress> egress;
+  std::span<const sluice_peer> peers;
   const sluice_config* config = nullptr;
 };
 
@@ -87,6 +95,8 @@ class WriteList {
  public:
   void store(MapId map, uint32_t word, uint64_t value, bool ordered = false);
   void store_run(MapId map, uint32_t word, std::span<const uint64_t> values, bool ordered = false);
+  // Makes room for so many words more.
+  void reserve(size_t words) { values_.reserve(values_.size() + words); }
   // A whole element. For elements that no reader can be led to yet.
   template <typename T>
   void store_element(MapId map, uint32_t index, const T& element) {

@@ -17,9 +17,8 @@ constexpr bool fits_load(size_t keys, uint32_t size) {
   return keys * 8 <= size_t{size} * 3;
 }
 
-bool valid_key(uint64_t key) {
-  const auto protocol = static_cast<uint8_t>(key >> 8);
-  return (key & 0xff) == SLUICE_KEY_IPV4 && (protocol == 6 || protocol == 17);
+uint64_t value_word(KeyValue value) {
+  return (uint64_t{value.extra} << 32) | value.value;
 }
 
 // The place of a key in `cells`, by Robin Hood: who is further from home keeps the place. False where a sequence gets
@@ -27,7 +26,7 @@ bool valid_key(uint64_t key) {
 template <typename Cell>
 bool insert_robin_hood(std::vector<Cell>& cells, Cell cell, uint32_t seed, uint32_t& longest) {
   const auto mask = static_cast<uint32_t>(cells.size() - 1);
-  uint32_t position = sluice_service_hash(cell.key, seed) & mask;
+  uint32_t position = sluice_key_hash(cell.key, seed) & mask;
   for (uint32_t distance = 0; distance < SLUICE_MAX_PROBES; ++distance, position = (position + 1) & mask) {
     Cell& here = cells[position];
     if (here.key == SLUICE_KEY_EMPTY) {
@@ -35,7 +34,7 @@ bool insert_robin_hood(std::vector<Cell>& cells, Cell cell, uint32_t seed, uint3
       longest = std::max(longest, distance + 1);
       return true;
     }
-    const uint32_t its_distance = (position - sluice_service_hash(here.key, seed)) & mask;
+    const uint32_t its_distance = (position - sluice_key_hash(here.key, seed)) & mask;
     if (its_distance < distance) {
       std::swap(here, cell);
       longest = std::max(longest, distance + 1);
@@ -49,31 +48,31 @@ bool insert_robin_hood(std::vector<Cell>& cells, Cell cell, uint32_t seed, uint3
 
 KeyTable::KeyTable(uint32_t entries) : capacity_(entries), ranges_(entries) {}
 
-KeyTable KeyTable::decode(const ImageView& image) {
-  KeyTable table(static_cast<uint32_t>(image.service_keys.size()));
-  const uint64_t word = image.config->service_table;
+KeyTable KeyTable::decode(const ImageView& image, const std::function<bool(const sluice_key_entry&)>& right) {
+  KeyTable table(static_cast<uint32_t>(image.keys.size()));
+  const uint64_t word = image.config->key_table;
   if (word == 0) {
     return table;
   }
   table.damaged_ = true;  // until it has been seen whole
-  const uint32_t log2 = SLUICE_SERVICE_TABLE_LOG2(word);
+  const uint32_t log2 = SLUICE_KEY_TABLE_LOG2(word);
   if (log2 < kSmallestLog2 || log2 >= 24 || (2U << log2) > table.capacity_) {
     return table;
   }
-  const Range range{SLUICE_SERVICE_TABLE_OFFSET(word), static_cast<uint8_t>(log2)};
+  const Range range{SLUICE_KEY_TABLE_OFFSET(word), static_cast<uint8_t>(log2)};
   if (!table.ranges_.reserve(range)) {
     return table;
   }
   table.damaged_ = false;
   table.table_ = range;
-  table.seed_ = SLUICE_SERVICE_TABLE_SEED(word);
-  const auto entries = image.service_keys.subspan(range.first, range.size());
+  table.seed_ = SLUICE_KEY_TABLE_SEED(word);
+  const auto entries = image.keys.subspan(range.first, range.size());
   const uint32_t mask = range.size() - 1;
   table.cells_.resize(range.size());
   for (uint32_t position = 0; position <= mask; ++position) {
-    const uint64_t key = entries[position].key;
-    const uint32_t service = entries[position].service;
-    table.cells_[position] = Cell{key, service};
+    const sluice_key_entry& entry = entries[position];
+    const uint64_t key = entry.key;
+    table.cells_[position] = Cell{key, {entry.value, entry.extra}};
     if (key == SLUICE_KEY_EMPTY) {
       continue;
     }
@@ -81,13 +80,14 @@ KeyTable KeyTable::decode(const ImageView& image) {
       ++table.tombstones_;
       continue;
     }
-    const uint32_t home = sluice_service_hash(key, table.seed_) & mask;
+    const uint32_t home = sluice_key_hash(key, table.seed_) & mask;
     const uint32_t distance = (position - home) & mask;
-    bool found_here = valid_key(key) && service < image.services.size() && distance < SLUICE_MAX_PROBES;
+    bool found_here = distance < SLUICE_MAX_PROBES;
     for (uint32_t step = 0; found_here && step < distance; ++step) {
       const uint64_t before = entries[(home + step) & mask].key;
       found_here = before != SLUICE_KEY_EMPTY && before != key;
     }
+    found_here = found_here && right(entry);
     if (found_here) {
       table.positions_[key] = position;
     } else {
@@ -97,9 +97,9 @@ KeyTable KeyTable::decode(const ImageView& image) {
   return table;
 }
 
-std::optional<uint32_t> KeyTable::find(uint64_t key) const {
+std::optional<KeyValue> KeyTable::find(uint64_t key) const {
   const auto found = positions_.find(key);
-  return found == positions_.end() ? std::nullopt : std::optional(cells_[found->second].service);
+  return found == positions_.end() ? std::nullopt : std::optional(cells_[found->second].value);
 }
 
 uint32_t KeyTable::max_keys() const {
@@ -109,25 +109,15 @@ uint32_t KeyTable::max_keys() const {
 }
 
 uint64_t KeyTable::word() const {
-  return table_ ? SLUICE_SERVICE_TABLE_WORD(table_->first, table_->log2, seed_) : 0;
+  return table_ ? SLUICE_KEY_TABLE_WORD(table_->first, table_->log2, seed_) : 0;
 }
 
 uint32_t KeyTable::longest_probe() const {
   uint32_t longest = 0;
   for (const auto& [key, position] : positions_) {
-    longest = std::max(longest, ((position - sluice_service_hash(key, seed_)) & (size() - 1)) + 1);
+    longest = std::max(longest, ((position - sluice_key_hash(key, seed_)) & (size() - 1)) + 1);
   }
   return longest;
-}
-
-std::vector<KeyTable::Placed> KeyTable::missing(const Keys& wanted) const {
-  std::vector<Placed> added;
-  for (const auto& [key, service] : wanted) {
-    if (!positions_.contains(key)) {
-      added.push_back(Placed{key, service, 0});
-    }
-  }
-  return added;
 }
 
 // Finds an entry for each in the table as it is. False where one has none within its probe sequence.
@@ -137,7 +127,7 @@ bool KeyTable::place(std::vector<Placed>& added) const {
   }
   std::unordered_set<uint32_t> taken;
   for (Placed& placed : added) {
-    const uint32_t home = sluice_service_hash(placed.key, seed_);
+    const uint32_t home = sluice_key_hash(placed.key, seed_);
     bool found = false;
     for (uint32_t step = 0; step < SLUICE_MAX_PROBES && !found; ++step) {
       placed.position = (home + step) & (size() - 1);
@@ -166,14 +156,32 @@ std::optional<uint8_t> KeyTable::new_table_log2(size_t keys) const {
   return std::nullopt;
 }
 
-std::optional<KeyTable::Built> KeyTable::build(const Keys& wanted, uint8_t log2) const {
+// What a new table holds, by key.
+std::vector<KeyTable::Cell> KeyTable::all_cells(const Delta& delta) const {
+  std::unordered_set<uint64_t> others(delta.removed.begin(), delta.removed.end());
+  std::vector<Cell> cells;
+  cells.reserve(positions_.size() + delta.set.size());
+  for (const auto& [key, value] : delta.set) {
+    others.insert(key);
+    cells.push_back(Cell{key, value});
+  }
+  for (const auto& [key, position] : positions_) {
+    if (!others.contains(key)) {
+      cells.push_back(Cell{key, cells_[position].value});
+    }
+  }
+  std::sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) { return a.key < b.key; });
+  return cells;
+}
+
+std::optional<KeyTable::Built> KeyTable::build(const std::vector<Cell>& wanted, uint8_t log2) const {
   std::optional<Built> best;
   uint32_t best_longest = SLUICE_MAX_PROBES + 1;
   for (int attempt = 0; attempt < kSeeds; ++attempt) {
     Built built{log2, (seed_ + 1 + static_cast<uint32_t>(attempt)) * 0x9e3779b1U, std::vector<Cell>(size_t{1} << log2)};
     uint32_t longest = 0;
-    const bool complete = std::all_of(wanted.begin(), wanted.end(), [&](const auto& entry) {
-      return insert_robin_hood(built.cells, Cell{entry.first, entry.second}, built.seed, longest);
+    const bool complete = std::all_of(wanted.begin(), wanted.end(), [&](const Cell& cell) {
+      return insert_robin_hood(built.cells, cell, built.seed, longest);
     });
     if (complete && longest < best_longest) {
       best_longest = longest;
@@ -186,14 +194,19 @@ std::optional<KeyTable::Built> KeyTable::build(const Keys& wanted, uint8_t log2)
   return best;
 }
 
-KeyTable::Change KeyTable::prepare(const Keys& wanted) const {
+KeyTable::Change KeyTable::prepare(const Delta& delta) const {
   Change change;
-  change.added = missing(wanted);
+  for (const auto& [key, value] : delta.set) {
+    if (!positions_.contains(key)) {
+      change.added.push_back(Placed{key, value, 0});
+    }
+  }
   const bool placed = !damaged_ && place(change.added);
   const bool wants_new_table = damaged_ || !placed || (!change.added.empty() && crowded(change.added.size()));
   if (wants_new_table) {
-    if (const auto log2 = new_table_log2(wanted.size())) {
-      change.table = build(wanted, *log2);
+    const auto cells = all_cells(delta);
+    if (const auto log2 = new_table_log2(cells.size())) {
+      change.table = build(cells, *log2);
     }
   }
   if (change.table || placed) {
@@ -204,7 +217,7 @@ KeyTable::Change KeyTable::prepare(const Keys& wanted) const {
   return change;
 }
 
-void KeyTable::commit(const Keys& wanted, Change change, WriteList& writes) {
+void KeyTable::commit(const Delta& delta, Change change, WriteList& writes) {
   if (change.table) {
     switch_to(std::move(*change.table), writes);
     return;
@@ -215,24 +228,28 @@ void KeyTable::commit(const Keys& wanted, Change change, WriteList& writes) {
     if (cell.key == SLUICE_KEY_DELETED) {
       --tombstones_;
     }
-    cell = Cell{placed.key, placed.service};
+    cell = Cell{placed.key, placed.value};
     positions_[placed.key] = placed.position;
-    store_service(placed.position, placed.service, false, writes);
+    store_value(placed.position, placed.value, false, writes);
     store_key(placed.position, placed.key, writes);
   }
+  for (const auto& [key, value] : delta.set) {
+    const uint32_t position = positions_.at(key);
+    if (cells_[position].value != value) {
+      cells_[position].value = value;
+      store_value(position, value, true, writes);
+    }
+  }
   std::vector<uint32_t> removed;
-  for (const auto& [key, position] : positions_) {
-    const auto entry = wanted.find(key);
-    if (entry == wanted.end()) {
-      removed.push_back(position);
-    } else if (cells_[position].service != entry->second) {
-      cells_[position].service = entry->second;
-      store_service(position, entry->second, true, writes);
+  for (const uint64_t key : delta.removed) {
+    const auto there = positions_.find(key);
+    if (there != positions_.end()) {
+      removed.push_back(there->second);
+      positions_.erase(there);
     }
   }
   std::sort(removed.begin(), removed.end());
   for (const uint32_t position : removed) {
-    positions_.erase(cells_[position].key);
     remove_at(position, writes);
   }
 }
@@ -241,7 +258,7 @@ void KeyTable::commit(const Keys& wanted, Change change, WriteList& writes) {
 // would end the search for it.
 void KeyTable::bridge(const Placed& placed, WriteList& writes) {
   const uint32_t mask = size() - 1;
-  for (uint32_t position = sluice_service_hash(placed.key, seed_) & mask; position != placed.position;
+  for (uint32_t position = sluice_key_hash(placed.key, seed_) & mask; position != placed.position;
        position = (position + 1) & mask) {
     if (cells_[position].key == SLUICE_KEY_EMPTY) {
       cells_[position].key = SLUICE_KEY_DELETED;
@@ -288,22 +305,21 @@ void KeyTable::switch_to(Built built, WriteList& writes) {
   words.reserve(cells_.size() * 2);
   for (uint32_t position = 0; position < cells_.size(); ++position) {
     words.push_back(cells_[position].key);
-    words.push_back(cells_[position].service);
+    words.push_back(value_word(cells_[position].value));
     if (cells_[position].key != SLUICE_KEY_EMPTY) {
       positions_[cells_[position].key] = position;
     }
   }
-  writes.store_run(MapId::service_keys, range->first * element_words(MapId::service_keys), words);
-  writes.store(MapId::config, offsetof(sluice_config, service_table) / 8, word(), true);
+  writes.store_run(MapId::keys, range->first * element_words(MapId::keys), words);
+  writes.store(MapId::config, offsetof(sluice_config, key_table) / 8, word(), true);
 }
 
 void KeyTable::store_key(uint32_t position, uint64_t key, WriteList& writes) const {
-  writes.store(MapId::service_keys, (table_->first + position) * element_words(MapId::service_keys), key, true);
+  writes.store(MapId::keys, (table_->first + position) * element_words(MapId::keys), key, true);
 }
 
-void KeyTable::store_service(uint32_t position, uint32_t service, bool ordered, WriteList& writes) const {
-  writes.store(MapId::service_keys, (table_->first + position) * element_words(MapId::service_keys) + 1, service,
-               ordered);
+void KeyTable::store_value(uint32_t position, KeyValue value, bool ordered, WriteList& writes) const {
+  writes.store(MapId::keys, (table_->first + position) * element_words(MapId::keys) + 1, value_word(value), ordered);
 }
 
 void KeyTable::grace_over() {

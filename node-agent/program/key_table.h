@@ -1,16 +1,17 @@
-// The service table: {address, port, protocol} -> service index, a flat hash table with linear probing that readers
-// walk while it changes. Pure.
+// The key table: from services, addresses and backends as packets name them to what stands for them, a flat hash table
+// with linear probing that readers walk while it changes. Pure.
 //
-// What keeps readers right without a lock: a key is written after the service it leads to; an entry that held a key is
+// What keeps readers right without a lock: a key is written after what it leads to; an entry that held a key is
 // not given to another one before a grace period is over; a table that grows, or whose entries crowd, is built anew
 // elsewhere in the array and switched in by one store together with its seed. A new table is built by Robin Hood
 // hashing (Celis, 1986), which keeps the longest probe sequence short.
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "node-agent/program/buddy.h"
@@ -18,33 +19,46 @@
 
 namespace sluice::agent::program {
 
+// What a key leads to: both are changed by one store.
+struct KeyValue {
+  uint32_t value = 0;
+  uint32_t extra = 0;
+  friend bool operator==(const KeyValue&, const KeyValue&) = default;
+};
+
 class KeyTable {
  public:
-  using Keys = std::map<uint64_t, uint32_t>;  // key -> service index
+  // How the keys shall differ from those that are there. A key is named once.
+  struct Delta {
+    std::vector<std::pair<uint64_t, KeyValue>> set;  // to be there, with this value
+    std::vector<uint64_t> removed;
+    [[nodiscard]] bool empty() const { return set.empty() && removed.empty(); }
+  };
 
   enum class Room : uint8_t { fits, after_grace, full };
 
-  // No table yet. `entries`: of the map service_keys.
+  // No table yet. `entries`: of the map keys.
   explicit KeyTable(uint32_t entries);
-  // What the image's table in force holds. Entries that no reader finds, or that lead nowhere, are left out and make
+  // What the image's table in force holds. Entries that no reader finds, or that are not `right`, are left out and make
   // the next change a new table.
-  static KeyTable decode(const ImageView& image);
+  static KeyTable decode(const ImageView& image, const std::function<bool(const sluice_key_entry&)>& right);
 
-  // The index that the key leads to.
-  [[nodiscard]] std::optional<uint32_t> find(uint64_t key) const;
+  [[nodiscard]] std::optional<KeyValue> find(uint64_t key) const;
   [[nodiscard]] const std::unordered_map<uint64_t, uint32_t>& positions() const { return positions_; }
-  [[nodiscard]] uint32_t service_at(uint32_t position) const { return cells_[position].service; }
+  [[nodiscard]] KeyValue value_at(uint32_t position) const { return cells_[position].value; }
   // How many keys there is room for.
   [[nodiscard]] uint32_t max_keys() const;
-  // sluice_config.service_table
+  // sluice_config.key_table
   [[nodiscard]] uint64_t word() const;
 
-  // How the table can be made to hold exactly these keys. Removing keys and leading them elsewhere always fits, unless
-  // the table that decode() found was damaged.
+  // How the table can be made to differ so. Removing keys and leading them elsewhere always fits, unless the table that
+  // decode() found was damaged.
   struct Change;
-  [[nodiscard]] Change prepare(const Keys& wanted) const;
-  // Appends the stores that do it, and takes them as done. `change` is prepare()'s for the same keys, and fits.
-  void commit(const Keys& wanted, Change change, WriteList& writes);
+  [[nodiscard]] Change prepare(const Delta& delta) const;
+  // Appends the stores that do it, and takes them as done. `change` is prepare()'s for the same delta, and fits.
+  void commit(const Delta& delta, Change change, WriteList& writes);
+  // decode() has found what is not to be followed: the next change makes a new table.
+  [[nodiscard]] bool damaged() const { return damaged_; }
   // No reader is left that saw what has been removed.
   void grace_over();
   [[nodiscard]] bool awaits_grace() const { return !retired_cells_.empty() || !retired_tables_.empty(); }
@@ -56,12 +70,12 @@ class KeyTable {
  private:
   struct Cell {
     uint64_t key = SLUICE_KEY_EMPTY;
-    uint32_t service = 0;
+    KeyValue value;
     bool retired = false;  // may still be read under its former key
   };
   struct Placed {
     uint64_t key;
-    uint32_t service;
+    KeyValue value;
     uint32_t position;
   };
   struct Built {
@@ -70,16 +84,16 @@ class KeyTable {
     std::vector<Cell> cells;
   };
 
-  [[nodiscard]] std::vector<Placed> missing(const Keys& wanted) const;
   [[nodiscard]] bool place(std::vector<Placed>& added) const;
   [[nodiscard]] bool crowded(size_t added) const;
   [[nodiscard]] std::optional<uint8_t> new_table_log2(size_t keys) const;
-  [[nodiscard]] std::optional<Built> build(const Keys& wanted, uint8_t log2) const;
+  [[nodiscard]] std::vector<Cell> all_cells(const Delta& delta) const;
+  [[nodiscard]] std::optional<Built> build(const std::vector<Cell>& wanted, uint8_t log2) const;
   void bridge(const Placed& placed, WriteList& writes);
   void remove_at(uint32_t position, WriteList& writes);
   void switch_to(Built built, WriteList& writes);
   void store_key(uint32_t position, uint64_t key, WriteList& writes) const;
-  void store_service(uint32_t position, uint32_t service, bool ordered, WriteList& writes) const;
+  void store_value(uint32_t position, KeyValue value, bool ordered, WriteList& writes) const;
 
   uint32_t capacity_;
   BuddyAllocator ranges_;

@@ -2,6 +2,11 @@
 
 namespace sluice::agent::program {
 
+uint64_t what_word(const Record& record, uint32_t service) {
+  return SLUICE_BACKEND_WORD(record.identity.port, record.flags.peer, service, record.identity.forwarding,
+                             record.flags.flags);
+}
+
 void Arenas::retire_slots(const std::optional<Range>& range) {
   if (range) {
     retired_slots_.push_back(*range);

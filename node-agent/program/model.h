@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "node-agent/program/buddy.h"
@@ -15,24 +16,29 @@ struct Record {
   enum class State : uint8_t {
     free,
     used,
-    retired,  // no slot leads here any more, but a reader may still be on its way
+    retired,  // nothing leads here any more, but a reader may still be on its way
   };
   RecordIdentity identity;
-  uint64_t next_hop = 0;
+  RecordFlags flags;
   State state = State::free;
+  uint64_t next_hop = 0;
 };
+// sluice_backend.what
+uint64_t what_word(const Record& record, uint32_t service);
 
 // One service in the maps.
 struct Programmed {
   uint32_t index = 0;             // in `services`
   uint64_t table = 0;             // the word that stands there
-  uint32_t flags = 0;             // SLUICE_SERVICE_..., as they stand there
+  uint64_t settings = 0;          // the word that stands there
   std::optional<Range> slots;     // in units of SLUICE_SLOT_UNIT
   std::optional<Range> backends;  // in records
   std::vector<Record> records;    // of `backends`
-  std::vector<uint64_t> keys;     // that lead here, ascending
-  bool damaged = false;           // `table` leads to what is no table of this service: to be taken out first
-  bool settled = false;           // stands as it was desired last
+  std::vector<WholeKey> keys;     // that lead here, ascending by word
+  // Where tunnels lead to backends on this node: key -> index into the map, ascending.
+  std::vector<std::pair<uint64_t, uint32_t>> backend_keys;
+  bool damaged = false;  // `table` leads to what is no table of this service: to be taken out first
+  bool settled = false;  // stands as it was desired last
 };
 
 // Who lives where, and what has been left but may still be read.

@@ -1,69 +1,105 @@
-#include "node-agent/program/work.h"
+#include "node-agent/program/programmer.h"
+
+#include <arpa/inet.h>
 
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
-#include <unordered_set>
+
+#include "node-agent/program/work.h"
 
 namespace sluice::agent::program {
 namespace {
 
 using dataplane::ServiceFailure;
 
-constexpr const char* kNotSupported = "NotSupported";
-
-uint64_t nat_ports_word(NatPorts ports) {
+uint64_t ports_word(NatPorts ports, uint16_t tunnel_port) {
   sluice_config config{};
   config.nat_port_first = ports.first;
   config.nat_port_last = ports.last;
+  config.tunnel_port = htons(tunnel_port);
   uint64_t word = 0;
   std::memcpy(&word, &config.nat_port_first, sizeof word);
   return word;
 }
 
+bool same_names(const std::set<std::string>& names, const std::map<std::string, state::Node>& nodes) {
+  return std::equal(names.begin(), names.end(), nodes.begin(), nodes.end(),
+                    [](const std::string& name, const auto& node) { return name == node.first; });
+}
+
 }  // namespace
 
 Programmer::Programmer(const Sizes& sizes, NatPorts ports)
-    : sizes_(sizes), ports_(ports), keys_(sizes.service_keys), arenas_(sizes), ids_(sizes.services) {}
+    : sizes_(sizes), ports_(ports), keys_(sizes.keys), whole_keys_(sizes.keys6), arenas_(sizes), ids_(sizes.services) {}
 
 Plan Programmer::plan(const ImageView& image, const state::DesiredState& desired, const std::string& node,
-                      const Ways& ways) {
-  if (node != node_) {
-    for (auto& [id, service] : programmed_) {
-      service.settled = false;
-    }
-    node_ = node;
-  }
+                      const Ways& ways, const Changes* changes) {
+  Work work{.image = image};
+  const bool tunnels = !desired.tunnel.keys.empty();
+  everything_ = everything_ || node != node_ || tunnels != tunnels_;
+  node_ = node;
+  tunnels_ = tunnels;
+  tunnel_port_ = tunnels ? desired.tunnel.port : 0;
+  take_underlay(desired);
   flow_hash_key_ = desired.flow_hash_key;
-  Plan plan = run(image, desired.services, ways);
-  for (const auto& [id, service] : desired.services) {
-    auto [known, added] = desired_.try_emplace(id, service);
-    if (!added && known->second != service) {
-      known->second = service;
+  if (!same_names(nodes_, desired.nodes)) {
+    everything_ = true;
+    nodes_.clear();
+    for (const auto& [name, value] : desired.nodes) {
+      nodes_.insert(nodes_.end(), name);
     }
   }
-  std::erase_if(desired_, [&desired](const auto& entry) { return !desired.services.contains(entry.first); });
-  return plan;
+  work.dirty = roster_.take(desired.services, changes != nullptr ? &changes->services : nullptr);
+  work.way_change = ways_.take(ways, changes != nullptr ? &changes->next_hops : nullptr);
+  return run(work);
+}
+
+// The first of each family, as node-agent/tunnel has it.
+void Programmer::take_underlay(const state::DesiredState& desired) {
+  underlay4_ = {};
+  underlay6_ = {};
+  const auto self = desired.nodes.find(node_);
+  if (!tunnels_ || self == desired.nodes.end()) {
+    return;
+  }
+  for (const net::IpAddress& address : self->second.addresses) {
+    net::IpAddress& first = address.is_ipv4() ? underlay4_ : underlay6_;
+    if (first == net::IpAddress{}) {
+      first = address;
+    }
+  }
+}
+
+Plan Programmer::plan_ways(const ImageView& image, const Ways& ways, const Changes* changes) {
+  Work work{.image = image};
+  work.way_change = ways_.take(ways, changes != nullptr ? &changes->next_hops : nullptr);
+  return run(work);
 }
 
 void Programmer::remember(const Programmer& before) {
-  desired_ = before.desired_;
+  roster_ = before.roster_;
   flow_hash_key_ = before.flow_hash_key_;
   node_ = before.node_;
+  nodes_ = before.nodes_;
+  tunnels_ = before.tunnels_;
+  tunnel_port_ = before.tunnel_port_;
+  underlay4_ = before.underlay4_;
+  underlay6_ = before.underlay6_;
+  everything_ = true;
 }
 
-Plan Programmer::plan_ways(const ImageView& image, const Ways& ways) {
-  return run(image, desired_, ways);
-}
-
-Plan Programmer::run(const ImageView& image, const Services& services, const Ways& ways) {
-  Work work{image, services, ways};
-  work.way_change = compare(ways_, ways);
+Plan Programmer::run(Work& work) {
   work.way_change.all = work.way_change.all || ways_incomplete_;
-  egress_.start(ways, work.plan.writes);
+  egress_.start(ways_.rest(), work.plan.writes);
+  if (work.way_change.rest || everything_ || peers_.ran_out()) {
+    peers_.start(ways_.rest(), egress_, work.plan.writes, work.touched_peers);
+  } else {
+    peers_.start_unchanged();
+  }
   store_settings(work);
   take_out_damaged(work);
-  select(work);
+  find_dirty(work);
   claim(work);
   plan_changes(work);
   admit_keys(work);
@@ -71,14 +107,22 @@ Plan Programmer::run(const ImageView& image, const Services& services, const Way
   refresh_ways(work);
   change_keys(work);
   remove_unwanted(work);
-  retain_egress();
+  peers_.retain(egress_);
+  egress_.retain(work.plan.writes);
+  stand_addresses(work);
   ways_incomplete_ = egress_.ran_out();
-  if (work.way_change.any) {
-    ways_ = ways;
-  }
+  everything_ = !work.key_change;
+  report_refused(work);
   report_ways(work);
+  SourceSets::Changes sources = sources_.take_changes();
+  work.plan.source_sets_to_add = std::move(sources.added);
+  work.plan.source_sets_to_remove = std::move(sources.removed);
   work.plan.touched.services.assign(work.touched.begin(), work.touched.end());
-  work.plan.retry_after_grace = (work.short_of_room && awaits_grace()) || (egress_.ran_out() && egress_.awaits_grace());
+  work.plan.touched.peers.assign(work.touched_peers.begin(), work.touched_peers.end());
+  const bool short_of_ways = egress_.ran_out() || peers_.ran_out();
+  const bool ways_await = egress_.awaits_grace() || peers_.awaits_grace();
+  work.plan.retry_after_grace =
+      (work.short_of_room && awaits_grace()) || (short_of_ways && ways_await) || egress_.unfinished();
   return std::move(work.plan);
 }
 
@@ -89,15 +133,35 @@ void Programmer::store_settings(Work& work) const {
       work.plan.writes.store(MapId::config, offsetof(sluice_config, flow_hash_key) / 8 + i, flow_hash_key_.at(i));
     }
   }
+  const uint64_t wanted = ports_word(ports_, tunnel_port_);
   uint64_t there = 0;
   std::memcpy(&there, &config.nat_port_first, sizeof there);
-  if (there != nat_ports_word(ports_)) {
-    work.plan.writes.store(MapId::config, offsetof(sluice_config, nat_port_first) / 8, nat_ports_word(ports_));
+  if (there != wanted) {
+    work.plan.writes.store(MapId::config, offsetof(sluice_config, nat_port_first) / 8, wanted);
+  }
+  sluice_config underlay{};
+  underlay.underlay4 = underlay4_.is_ipv4() ? underlay4_.ipv4() : 0;
+  if (!underlay6_.is_ipv4()) {
+    underlay.underlay6 = to_element(underlay6_);
+  }
+  constexpr uint32_t kFirst = offsetof(sluice_config, underlay4) / 8;
+  constexpr uint32_t kEnd = (offsetof(sluice_config, underlay6) + sizeof underlay.underlay6) / 8;
+  uint64_t words[sizeof underlay / 8];
+  uint64_t words_there[sizeof underlay / 8];
+  std::memcpy(words, &underlay, sizeof underlay);
+  std::memcpy(words_there, &config, sizeof config);
+  for (uint32_t word = kFirst; word < kEnd; ++word) {
+    if (words[word] != words_there[word]) {
+      work.plan.writes.store(MapId::config, word, words[word]);
+    }
   }
 }
 
 // What a damaged table word leads to is not reserved, so it must lead there no longer before others are put there.
 void Programmer::take_out_damaged(Work& work) {
+  if (!everything_) {
+    return;
+  }
   const auto take_out = [&work](Programmed& service) {
     if (service.damaged) {
       work.plan.writes.store(MapId::services, service.index * element_words(MapId::services), 0, true);
@@ -111,27 +175,38 @@ void Programmer::take_out_damaged(Work& work) {
   std::for_each(unclaimed_.begin(), unclaimed_.end(), take_out);
 }
 
-void Programmer::select(Work& work) const {
-  std::unordered_map<uint64_t, const std::string*> owners;
-  for (const auto& [id, service] : work.services) {
-    if (const auto reason = not_supported(service)) {
-      work.plan.failures.push_back(ServiceFailure{id, kNotSupported, *reason});
-      continue;
+// Which services may stand otherwise than they should, and which are to go.
+void Programmer::find_dirty(Work& work) {
+  std::set<std::string> dirty(work.dirty.begin(), work.dirty.end());
+  dirty.insert(unsettled_.begin(), unsettled_.end());
+  const auto insert = [&dirty](const std::string& id) { dirty.insert(id); };
+  if (everything_) {
+    roster_.for_each([&](const std::string& id, const state::Service&) { insert(id); });
+    for (const auto& [id, service] : programmed_) {
+      insert(id);
     }
-    const auto keys = keys_of(service);
-    if (keys.empty()) {
-      continue;  // nothing could lead to it
+  } else {
+    for (const net::IpAddress& address : work.way_change.moved) {
+      roster_.for_each_at(address, insert);
     }
-    const auto taken = std::find_if(keys.begin(), keys.end(), [&](uint64_t key) { return owners.contains(key); });
-    if (taken != keys.end()) {
-      work.plan.failures.push_back(
-          ServiceFailure{id, kNotSupported, key_text(*taken) + " belongs to " + *owners[*taken] + " already"});
-      continue;
+    const auto& nodes = peers_.changed_nodes();
+    const auto concerns = [&nodes](const state::Backend& backend) { return nodes.contains(backend.node); };
+    if (!nodes.empty()) {
+      roster_.for_each([&](const std::string& id, const state::Service& service) {
+        if (std::any_of(service.backends.begin(), service.backends.end(), concerns)) {
+          insert(id);
+        }
+      });
     }
-    for (const uint64_t key : keys) {
-      owners[key] = &id;
+  }
+  work.dirty.assign(dirty.begin(), dirty.end());
+  for (const std::string& id : work.dirty) {
+    if (roster_.find(id) == nullptr) {
+      unsettled_.erase(id);
+      if (programmed_.contains(id)) {
+        work.removed.push_back(id);
+      }
     }
-    work.wanted[id] = &service;
   }
 }
 
@@ -145,13 +220,17 @@ void Programmer::claim(Work& work) {
     by_index[unclaimed_[i].index] = i;
   }
   std::vector<bool> claimed(unclaimed_.size());
-  for (const auto& [id, service] : work.wanted) {
-    for (const uint64_t key : keys_of(*service)) {
-      const auto index = keys_.find(key);
-      const auto found = index ? by_index.find(*index) : by_index.end();
-      if (found != by_index.end() && !claimed[found->second] && !programmed_.contains(id)) {
+  for (const std::string& id : work.dirty) {
+    const state::Service* service = roster_.find(id);
+    if (service == nullptr || programmed_.contains(id)) {
+      continue;
+    }
+    for (const WholeKey& key : keys_of(*service)) {
+      const auto there = keys_.find(key.word());
+      const auto found = there && !whole_keys_.collides(key) ? by_index.find(there->value) : by_index.end();
+      if (found != by_index.end() && !claimed[found->second]) {
         claimed[found->second] = true;
-        ids_[*index] = id;
+        ids_[there->value] = id;
         programmed_.emplace(id, std::move(unclaimed_[found->second]));
         break;
       }
@@ -166,54 +245,71 @@ void Programmer::claim(Work& work) {
   unclaimed_ = std::move(rest);
 }
 
-bool Programmer::unchanged(const Work& work, const state::Service& service) const {
-  const auto programmed = programmed_.find(service.id);
-  const auto before = desired_.find(service.id);
-  if (programmed == programmed_.end() || !programmed->second.settled || before == desired_.end() ||
-      (&before->second != &service && before->second != service)) {
-    return false;
-  }
-  const auto& moved = work.way_change.moved;
-  return moved.empty() || std::none_of(service.backends.begin(), service.backends.end(), [&moved](const auto& backend) {
-           return moved.contains(backend.address.ipv4());
-         });
-}
-
 void Programmer::plan_changes(Work& work) {
-  for (const auto& [id, service] : work.wanted) {
-    if (unchanged(work, *service)) {
+  const Standpoint standpoint = here();
+  const NextHopWord next_hop = [&](const ProjectedBackend& backend, uint64_t current) {
+    return next_hop_word(backend.identity, backend.way, current, work.plan.writes);
+  };
+  for (const std::string& id : work.dirty) {
+    const state::Service* service = roster_.find(id);
+    if (service == nullptr) {
       continue;
     }
-    const auto projection = project(*service, node_, work.ways);
-    const auto before = programmed_.find(id);
+    const auto projection = project(*service, standpoint);
     if (!projection) {
-      work.plan.failures.push_back(ServiceFailure{id, kNotSupported, projection.error().reason});
-      if (before != programmed_.end()) {
-        before->second.settled = false;
-      }
-      work.rejected.insert(id);
+      reject(work, id, kNotSupported, projection.error().reason);
       continue;
     }
-    ServiceChange change = plan_service(*projection, before == programmed_.end() ? nullptr : &before->second,
-                                        work.image, arenas_, work.next_hop(egress_));
+    const auto allowed = allowed_sources(*service);
+    const uint32_t sources = allowed ? sources_.id_for(service->addresses.front().family(), *allowed) : 0;
+    const auto before = programmed_.find(id);
+    ServiceChange change =
+        plan_service(*projection, sources, tunnels_, before == programmed_.end() ? nullptr : &before->second,
+                     work.image, arenas_, next_hop);
     if (change.exhausted != nullptr) {
-      reject(work, id, change.exhausted);
+      reject_for_room(work, id, change.exhausted);
     } else {
-      work.changes.emplace(id, std::move(change));
+      work.changes.emplace_hint(work.changes.end(), id, std::move(change));
     }
   }
 }
 
 void Programmer::make_changes(Work& work) {
+  size_t words = 0;
+  for (const auto& [id, change] : work.changes) {
+    words += change.slots.size() + change.new_records.size() * element_words(MapId::backends) + 4;
+  }
+  work.plan.writes.reserve(words);
   for (auto& [id, change] : work.changes) {
-    const size_t before = work.plan.writes.writes().size();
+    const size_t writes_before = work.plan.writes.writes().size();
     note_counters(change, work.plan);
     make(change, arenas_, work.plan.writes);
-    if (work.plan.writes.writes().size() != before || !change.before || change.before->keys != change.next.keys) {
+    if (change.before) {
+      count_records(*change.before, -1);
+      sources_.let_go(SLUICE_SETTINGS_SOURCES(change.before->settings));
+    }
+    count_records(change.next, 1);
+    sources_.use(SLUICE_SETTINGS_SOURCES(change.next.settings));
+    if (work.plan.writes.writes().size() != writes_before || !change.before ||
+        change.before->keys != change.next.keys || change.before->backend_keys != change.next.backend_keys) {
       work.touched.insert(id);
     }
+    if (std::any_of(change.next.records.begin(), change.next.records.end(),
+                    [](const Record& record) { return record.state == Record::State::retired; })) {
+      left_records_.insert(id);
+    }
     ids_[change.next.index] = id;
+    unsettled_.erase(id);
     programmed_[id] = std::move(change.next);
+  }
+}
+
+void Programmer::count_records(const Programmed& service, int by) {
+  for (const Record& record : service.records) {
+    if (record.state == Record::State::used) {
+      egress_.count(record.next_hop, by);
+      peers_.count(record.flags.peer, by);
+    }
   }
 }
 
@@ -243,46 +339,67 @@ void Programmer::remove_unwanted(Work& work) {
   if (!work.key_change) {
     return;
   }
-  for (auto service = programmed_.begin(); service != programmed_.end();) {
-    if (work.wanted.contains(service->first)) {
-      ++service;
-      continue;
-    }
-    ids_[service->second.index].clear();
-    remove(service->second, arenas_);
-    service = programmed_.erase(service);
-  }
-  for (const Programmed& service : unclaimed_) {
+  const auto take_out = [this](const Programmed& service) {
+    count_records(service, -1);
+    sources_.let_go(SLUICE_SETTINGS_SOURCES(service.settings));
     remove(service, arenas_);
+  };
+  for (const std::string& id : work.removed) {
+    const auto service = programmed_.find(id);
+    ids_[service->second.index].clear();
+    left_records_.erase(id);
+    take_out(service->second);
+    programmed_.erase(service);
   }
+  std::for_each(unclaimed_.begin(), unclaimed_.end(), take_out);
   unclaimed_.clear();
+}
+
+void Programmer::report_refused(Work& work) const {
+  for (const auto& [id, reason] : roster_.refused()) {
+    work.plan.failures.push_back(ServiceFailure{id, kNotSupported, reason});
+  }
 }
 
 WriteList Programmer::grace_over() {
   WriteList writes;
   keys_.grace_over();
+  whole_keys_.grace_over();
   arenas_.grace_over();
   egress_.grace_over(writes);
-  for (auto& [id, service] : programmed_) {
-    for (Record& record : service.records) {
+  peers_.grace_over(writes);
+  sources_.grace_over();
+  for (const std::string& id : left_records_) {
+    for (Record& record : programmed_.at(id).records) {
       if (record.state == Record::State::retired) {
         record = Record{};
       }
     }
   }
+  left_records_.clear();
   return writes;
 }
 
 bool Programmer::awaits_grace() const {
-  return keys_.awaits_grace() || arenas_.awaits_grace() || egress_.awaits_grace() ||
-         std::any_of(programmed_.begin(), programmed_.end(), [](const auto& entry) {
-           return std::any_of(entry.second.records.begin(), entry.second.records.end(),
-                              [](const Record& record) { return record.state == Record::State::retired; });
-         });
+  return keys_.awaits_grace() || whole_keys_.awaits_grace() || arenas_.awaits_grace() || egress_.awaits_grace() ||
+         peers_.awaits_grace() || sources_.awaits_grace() || !left_records_.empty();
+}
+
+const Programmed* Programmer::service_of(const WholeKey& key) const {
+  const auto found = keys_.find(key.word());
+  if (!found || key.is_address() || whole_keys_.collides(key)) {
+    return nullptr;
+  }
+  const std::string* id = id_at(found->value);
+  return id != nullptr ? &programmed_.at(*id) : nullptr;
 }
 
 const std::string* Programmer::id_at(uint32_t index) const {
   return index < ids_.size() && !ids_[index].empty() ? &ids_[index] : nullptr;
+}
+
+std::vector<uint32_t> Programmer::source_sets() const {
+  return sources_.in_use();
 }
 
 }  // namespace sluice::agent::program

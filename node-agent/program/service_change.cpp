@@ -1,17 +1,27 @@
 #include "node-agent/program/service_change.h"
 
 #include <algorithm>
-#include <map>
+#include <cstddef>
+#include <cstring>
+#include <tuple>
 #include <utility>
 
 namespace sluice::agent::program {
 namespace {
 
 constexpr uint32_t kTableWord = 0;
-constexpr uint32_t kFlagsWord = 1;
+constexpr uint32_t kSettingsWord = 1;
+constexpr uint32_t kNextHopWord = 0;
+constexpr uint32_t kWhatWord = 3;
+static_assert(offsetof(sluice_backend, next_hop) == 8 * kNextHopWord &&
+              offsetof(sluice_backend, what) == 8 * kWhatWord);
 
 uint32_t service_word(uint32_t index, uint32_t word) {
   return index * element_words(MapId::services) + word;
+}
+
+uint32_t record_word(const Programmed& service, uint32_t record, uint32_t word) {
+  return (service.backends->first + record) * element_words(MapId::backends) + word;
 }
 
 uint8_t next_generation(uint64_t table) {
@@ -19,13 +29,11 @@ uint8_t next_generation(uint64_t table) {
   return static_cast<uint8_t>(SLUICE_TABLE_GENERATION(table) % 127 + 1);
 }
 
-sluice_backend to_element(const Record& record, uint32_t service) {
+sluice_backend backend_element(const Record& record, uint32_t service) {
   sluice_backend element{};
   element.next_hop = record.next_hop;
-  element.address = record.identity.address;
-  element.port = record.identity.port;
-  element.forwarding = record.identity.forwarding;
-  element.service = service;
+  element.address = to_element(record.identity.address);
+  element.what = what_word(record, service);
   return element;
 }
 
@@ -35,27 +43,37 @@ struct Placement {
   bool complete = true;  // false: the range is too small
 };
 
+// Where records of these identities are, ascending by identity. Where two are the same backend, the one in use is it.
+std::vector<std::pair<RecordIdentity, uint16_t>> by_identity(const std::vector<Record>& records) {
+  std::vector<std::pair<RecordIdentity, uint16_t>> known;
+  for (uint32_t index = 0; index < records.size(); ++index) {
+    if (records[index].state != Record::State::free) {
+      known.emplace_back(records[index].identity, static_cast<uint16_t>(index));
+    }
+  }
+  std::sort(known.begin(), known.end(), [&records](const auto& a, const auto& b) {
+    const auto rank = [&records](uint16_t index) { return records[index].state == Record::State::used ? 0 : 1; };
+    return std::tuple(a.first, rank(a.second), a.second) < std::tuple(b.first, rank(b.second), b.second);
+  });
+  return known;
+}
+
 // Keeps the index of a record that is there; gives the lowest free one to others, where `capacity` allows.
 Placement place_records(const Projection& projection, const std::vector<Record>& records, uint32_t capacity,
                         bool same_range) {
-  std::map<RecordIdentity, uint16_t> known;
+  const auto known = by_identity(records);
   std::vector<bool> taken(capacity);
-  for (uint32_t index = 0; index < records.size(); ++index) {
-    if (records[index].state == Record::State::free) {
-      continue;
-    }
-    // Where two records are the same backend, the one in use is it.
-    if (records[index].state == Record::State::used || !known.contains(records[index].identity)) {
-      known[records[index].identity] = static_cast<uint16_t>(index);
-    }
-    if (same_range && index < capacity) {
+  if (same_range) {
+    for (const auto& [identity, index] : known) {
       taken[index] = true;
     }
   }
   Placement placement{std::vector<uint16_t>(projection.backends.size(), SLUICE_NO_BACKEND), true};
   for (size_t i = 0; i < projection.backends.size(); ++i) {
-    const auto found = known.find(projection.backends[i]);
-    if (found != known.end() && found->second < capacity) {
+    const RecordIdentity& identity = projection.backends[i].identity;
+    const auto found = std::lower_bound(known.begin(), known.end(), identity,
+                                        [](const auto& entry, const auto& wanted) { return entry.first < wanted; });
+    if (found != known.end() && found->first == identity && found->second < capacity) {
       placement.index_of[i] = found->second;
       taken[found->second] = true;
     }
@@ -112,13 +130,16 @@ bool settle_records(const Projection& projection, ServiceChange& change, Arenas&
   for (size_t i = 0; i < projection.backends.size(); ++i) {
     const uint16_t index = placement.index_of[i];
     Record& record = records[index];
-    // One that was just left holds the same identity, but its next hop has not been followed since.
-    if (record.state == Record::State::free || left[index]) {
-      record.identity = projection.backends[i];
-      record.next_hop = record.identity.forwarding == SLUICE_FORWARD_LOCAL ? 0 : next_hop(record.identity.address);
+    const ProjectedBackend& backend = projection.backends[i];
+    // One that was just left holds the same identity, but its other words have not been followed since.
+    const bool written_whole = record.state == Record::State::free || left[index];
+    const uint64_t word = next_hop(backend, written_whole ? 0 : record.next_hop);
+    if (written_whole) {
       change.new_records.push_back(index);
+    } else if (word != record.next_hop || record.flags != backend.flags) {
+      change.changed_records.push_back(index);
     }
-    record.state = Record::State::used;
+    record = Record{backend.identity, backend.flags, Record::State::used, word};
   }
   next.records = std::move(records);
   index_of = std::move(placement.index_of);
@@ -128,13 +149,13 @@ bool settle_records(const Projection& projection, ServiceChange& change, Arenas&
 std::vector<uint64_t> pack_slots(const Projection& projection, const std::vector<uint16_t>& index_of) {
   const size_t plane_slots = size_t{1} << projection.log2;
   const size_t units = (projection.planes.size() * plane_slots + SLUICE_SLOT_UNIT - 1) / SLUICE_SLOT_UNIT;
-  std::vector<uint64_t> words(units * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT, ~uint64_t{0});
+  std::vector<uint64_t> words(units * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_WORD, ~uint64_t{0});
   size_t position = 0;
   for (const auto& plane : projection.planes) {
     for (const uint16_t slot : plane) {
       const uint64_t value = slot == SLUICE_NO_BACKEND ? uint64_t{SLUICE_NO_BACKEND} : index_of[slot];
-      const size_t shift = position % SLUICE_SLOTS_PER_ELEMENT * 16;
-      uint64_t& word = words[position / SLUICE_SLOTS_PER_ELEMENT];
+      const size_t shift = position % SLUICE_SLOTS_PER_WORD * 16;
+      uint64_t& word = words[position / SLUICE_SLOTS_PER_WORD];
       word = (word & ~(uint64_t{0xffff} << shift)) | (value << shift);
       ++position;
     }
@@ -149,12 +170,12 @@ bool same_slots(const Programmed& before, const Programmed& next, const Projecti
       SLUICE_TABLE_EARLIER(before.table) + 1 != projection.planes.size()) {
     return false;
   }
-  const auto there = image.slots.subspan(size_t{before.slots->first} * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT);
+  const auto there = image.slots.subspan(size_t{before.slots->first} * SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_WORD);
   // What lies behind the last slot is nobody's.
   const size_t slots = projection.planes.size() << projection.log2;
-  const size_t whole = slots / SLUICE_SLOTS_PER_ELEMENT;
-  for (size_t slot = whole * SLUICE_SLOTS_PER_ELEMENT; slot < slots; ++slot) {
-    if (((there[whole] ^ words[whole]) >> (slot % SLUICE_SLOTS_PER_ELEMENT * 16) & 0xffff) != 0) {
+  const size_t whole = slots / SLUICE_SLOTS_PER_WORD;
+  for (size_t slot = whole * SLUICE_SLOTS_PER_WORD; slot < slots; ++slot) {
+    if (((there[whole] ^ words[whole]) >> (slot % SLUICE_SLOTS_PER_WORD * 16) & 0xffff) != 0) {
       return false;
     }
   }
@@ -170,8 +191,8 @@ ServiceChange exhausted(const ServiceChange& change, Arenas& arenas, const char*
 
 }  // namespace
 
-ServiceChange plan_service(const Projection& projection, const Programmed* before, const ImageView& image,
-                           Arenas& arenas, const NextHopWord& next_hop) {
+ServiceChange plan_service(const Projection& projection, uint32_t sources, bool tunnels, const Programmed* before,
+                           const ImageView& image, Arenas& arenas, const NextHopWord& next_hop) {
   ServiceChange change;
   if (before != nullptr) {
     change.before = *before;
@@ -186,9 +207,10 @@ ServiceChange plan_service(const Projection& projection, const Programmed* befor
   }
   Programmed& next = change.next;
   next.keys = projection.keys;
-  next.flags = projection.flags;
+  next.settings = SLUICE_SETTINGS_WORD(projection.flags, projection.affinity, sources);
   next.damaged = false;
   next.settled = true;
+  next.backend_keys.clear();
   if (projection.backends.empty()) {
     next.table = 0;
     next.slots.reset();
@@ -200,11 +222,14 @@ ServiceChange plan_service(const Projection& projection, const Programmed* befor
   if (!settle_records(projection, change, arenas, next_hop, index_of)) {
     return exhausted(change, arenas, "backends");
   }
+  if (tunnels) {
+    next.backend_keys = backend_keys_of(next);
+  }
   std::vector<uint64_t> words = pack_slots(projection, index_of);
   if (before != nullptr && !before->damaged && same_slots(*before, next, projection, image, words)) {
     return change;
   }
-  const size_t units = words.size() * SLUICE_SLOTS_PER_ELEMENT / SLUICE_SLOT_UNIT;
+  const size_t units = words.size() * SLUICE_SLOTS_PER_WORD / SLUICE_SLOT_UNIT;
   const auto range = arenas.slots.allocate(log2_ceil(static_cast<uint32_t>(units)));
   if (!range) {
     return exhausted(change, arenas, "slots");
@@ -229,22 +254,75 @@ void give_up(const ServiceChange& change, Arenas& arenas) {
   }
 }
 
+namespace {
+
+// Those that lie side by side in one run.
+void store_new_records(const ServiceChange& change, WriteList& writes) {
+  const Programmed& next = change.next;
+  std::vector<uint64_t> words;
+  for (size_t i = 0; i < change.new_records.size(); ++i) {
+    const uint16_t index = change.new_records[i];
+    const sluice_backend element = backend_element(next.records[index], next.index);
+    const size_t at = words.size();
+    words.resize(at + element_words(MapId::backends));
+    std::memcpy(words.data() + at, &element, sizeof element);
+    if (i + 1 == change.new_records.size() || change.new_records[i + 1] != index + 1) {
+      const auto run = static_cast<uint32_t>(words.size() / element_words(MapId::backends));
+      writes.store_run(MapId::backends, record_word(next, index + 1 - run, 0), words);
+      words.clear();
+    }
+  }
+}
+
+// Single words of records that something leads to. A backend leaves the choice after the switch, and comes back before
+// it: no table in force names one that has left. `late`: those of after.
+void store_changed_records(const ServiceChange& change, bool late, WriteList& writes) {
+  const Programmed& next = change.next;
+  for (const uint16_t index : change.changed_records) {
+    const Record& record = next.records[index];
+    const Record& before = change.before->records[index];
+    if (!late && record.next_hop != before.next_hop) {
+      writes.store(MapId::backends, record_word(next, index, kNextHopWord), record.next_hop, true);
+    }
+    const bool leaves = (record.flags.flags & ~before.flags.flags & SLUICE_BACKEND_LEFT) != 0;
+    if (record.flags != before.flags && leaves == late) {
+      writes.store(MapId::backends, record_word(next, index, kWhatWord), what_word(record, next.index), true);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::pair<uint64_t, uint32_t>> backend_keys_of(const Programmed& service) {
+  std::vector<std::pair<uint64_t, uint32_t>> keys;
+  for (uint32_t index = 0; index < service.records.size(); ++index) {
+    const Record& record = service.records[index];
+    if (record.state == Record::State::used && record.identity.forwarding == SLUICE_FORWARD_LOCAL) {
+      const sluice_address address = to_element(record.identity.address);
+      keys.emplace_back(sluice_key_backend(service.index, address.words[0], address.words[1], record.identity.port),
+                        service.backends->first + index);
+    }
+  }
+  std::sort(keys.begin(), keys.end());
+  return keys;
+}
+
 void make(ServiceChange& change, Arenas& arenas, WriteList& writes) {
   const Programmed& next = change.next;
-  for (const uint16_t index : change.new_records) {
-    writes.store_element(MapId::backends, next.backends->first + index, to_element(next.records[index], next.index));
-  }
+  store_new_records(change, writes);
+  store_changed_records(change, false, writes);
   if (!change.slots.empty()) {
-    writes.store_run(MapId::slots, next.slots->first * (SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_ELEMENT), change.slots);
+    writes.store_run(MapId::slots, next.slots->first * (SLUICE_SLOT_UNIT / SLUICE_SLOTS_PER_WORD), change.slots);
   }
   // The choice by client alone or by flow may change at another store than the table: either hash leads to a slot of
   // either table, and connections that are under way are searched by both.
-  if (!change.before || change.before->flags != next.flags) {
-    writes.store(MapId::services, service_word(next.index, kFlagsWord), next.flags);
+  if (!change.before || change.before->settings != next.settings) {
+    writes.store(MapId::services, service_word(next.index, kSettingsWord), next.settings, true);
   }
   if (change.switches()) {
     writes.store(MapId::services, service_word(next.index, kTableWord), next.table, true);
   }
+  store_changed_records(change, true, writes);
   if (change.before) {
     if (change.before->slots != next.slots) {
       arenas.retire_slots(change.before->slots);
@@ -255,22 +333,29 @@ void make(ServiceChange& change, Arenas& arenas, WriteList& writes) {
   }
 }
 
-bool refresh_next_hops(Programmed& service, const std::function<bool(const Record&)>& concerns,
-                       const NextHopWord& next_hop, WriteList& writes) {
-  bool changed = false;
+bool refresh_records(Programmed& service, const std::function<bool(const Record&)>& concerns,
+                     const std::function<Record(const Record&)>& now, WriteList& writes,
+                     const std::function<void(const Record& before, const Record& after)>& changed) {
+  bool any = false;
   for (uint32_t index = 0; index < service.records.size(); ++index) {
     Record& record = service.records[index];
     if (record.state != Record::State::used || !concerns(record)) {
       continue;
     }
-    const uint64_t word = record.identity.forwarding == SLUICE_FORWARD_LOCAL ? 0 : next_hop(record.identity.address);
-    if (word != record.next_hop) {
-      record.next_hop = word;
-      writes.store(MapId::backends, (service.backends->first + index) * element_words(MapId::backends), word, true);
-      changed = true;
+    const Record fresh = now(record);
+    if (fresh.next_hop != record.next_hop) {
+      writes.store(MapId::backends, record_word(service, index, kNextHopWord), fresh.next_hop, true);
+    }
+    if (fresh.flags != record.flags) {
+      writes.store(MapId::backends, record_word(service, index, kWhatWord), what_word(fresh, service.index), true);
+    }
+    if (fresh.next_hop != record.next_hop || fresh.flags != record.flags) {
+      changed(record, fresh);
+      record = fresh;
+      any = true;
     }
   }
-  return changed;
+  return any;
 }
 
 void remove(const Programmed& service, Arenas& arenas) {

@@ -5,42 +5,39 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
+#include <vector>
 
 #include "node-agent/program/programmer.h"
 
 namespace sluice::agent::program {
 
 constexpr const char* kTableFull = "TableFull";
-
-// How ways differ from those before.
-struct WayChange {
-  bool any = false;
-  bool all = false;                     // every record is to be looked at
-  std::unordered_set<uint32_t> others;  // IPv4 addresses whose way is another, network order
-  std::unordered_set<uint32_t>
-      moved;  // of those, such that have come to this machine or left it: their records become others
-};
-
-WayChange compare(const Ways& before, const Ways& now);
+constexpr const char* kNotSupported = "NotSupported";
 
 struct Programmer::Work {
   const ImageView& image;
-  const Services& services;
-  const Ways& ways;
   WayChange way_change;
   Plan plan;
-  std::map<std::string, const state::Service*> wanted;  // those that this node can do
-  std::map<std::string, ServiceChange> changes;
-  std::set<std::string> rejected;  // want of room: stay as they are
-  KeyTable::Keys keys;             // as they shall be
-  std::optional<KeyTable::Change> key_change;
-  std::set<std::string> touched;
+
+  std::vector<std::string> dirty;                // ids to be looked at, ascending
+  std::map<std::string, ServiceChange> changes;  // of those that are to be programmed
+  std::vector<std::string> removed;              // that are programmed and shall not be
+  std::set<std::string> rejected;                // stay as they are
   bool short_of_room = false;
 
-  NextHopWord next_hop(EgressTable& egress) {
-    return [this, &egress](uint32_t address) { return egress.word_for(address, plan.writes); };
-  }
+  // How keys shall be: a value, or not at all. `whole` is not there for backends' keys.
+  struct Wish {
+    std::optional<KeyValue> value;
+    const WholeKey* whole = nullptr;
+  };
+  std::unordered_map<uint64_t, Wish> wishes;
+  std::unordered_map<net::IpAddress, int> address_counts;  // keys of services more
+  std::optional<KeyTable::Delta> delta;
+  std::optional<KeyTable::Change> key_change;
+
+  std::set<std::string> touched;
+  std::set<uint32_t> touched_peers;
 };
 
 }  // namespace sluice::agent::program

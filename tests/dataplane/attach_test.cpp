@@ -281,7 +281,7 @@ TEST_F(Attach, ALinkOfAnEarlierLayoutIsTakenOverAndItsDirectoryGoes) {
   ASSERT_TRUE(std::filesystem::create_directories(older + "/links"));
   ASSERT_TRUE(std::filesystem::create_directories(older + "/maps"));
   std::filesystem::rename(layout_directory(directory_) + "/links/xdp-near", older + "/links/xdp-near");
-  std::filesystem::rename(layout_directory(directory_) + "/maps/flows", older + "/maps/flows");
+  std::filesystem::rename(layout_directory(directory_) + "/maps/flows4", older + "/maps/flows4");
   dataplane_ = open();
   dataplane_->program(state_, "node0", ways_by(state_, "near"));
   ASSERT_TRUE(dataplane_->attach({{"near", AttachMode::native}}));
@@ -412,7 +412,7 @@ class FailedOpening : public SandboxTest {
   // More than any machine has.
   [[nodiscard]] Options too_large() const {
     Options options = this->options();
-    options.sizes.flows = UINT32_MAX;
+    options.sizes.owned_addresses = UINT32_MAX;
     return options;
   }
 };

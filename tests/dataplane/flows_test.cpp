@@ -8,8 +8,10 @@
 #include <set>
 
 #include "bpf/sluice.h"
+#include "node-agent/dataplane/clock.h"
 #include "node-agent/dataplane/device.h"
 #include "node-agent/dataplane/flow_sweep.h"
+#include "node-agent/program/keys.h"
 #include "tests/dataplane/packet.h"
 #include "tests/dataplane/sandbox.h"
 
@@ -56,12 +58,20 @@ class Owned : public SandboxTest {
     return many;
   }
   uint64_t deadline_of(const OwnedAddress& one) {
-    const sluice_owned_key key{one.address.ipv4(), one.ifindex};
+    const sluice_owned_key key = key_of(one);
     sluice_owned value{};
     return bpf_map_lookup_elem(pinned_map("owned_addresses"), &key, &value) == 0 ? value.deadline : 0;
   }
   int answer_for(const std::string& address) {
     return run_packet(program_fd("near"), arp_request("203.0.113.9", address)).verdict;
+  }
+  static sluice_owned_key key_of(const OwnedAddress& one) {
+    sluice_owned_key key{};
+    key.address = program::to_element(one.address);
+    key.ifindex = one.ifindex;
+    key.vlan = one.vlan;
+    key.family = one.address.is_ipv4() ? 4 : 6;
+    return key;
   }
   std::set<std::string> in_map() {
     std::set<std::string> addresses;
@@ -69,7 +79,7 @@ class Owned : public SandboxTest {
     const void* before = nullptr;
     while (bpf_map_get_next_key(pinned_map("owned_addresses"), before, &key) == 0) {
       before = &key;
-      addresses.insert(net::IpAddress::from_ipv4(key.address).to_string());
+      addresses.insert(program::from_element(key.address, static_cast<net::Family>(key.family))->to_string());
     }
     return addresses;
   }
@@ -94,7 +104,7 @@ TEST_F(Owned, AreAnsweredForOnTheirInterfaceUntilTheDeadline) {
 TEST_F(Owned, HaveTheDeadlineThatWasAskedFor) {
   const uint64_t before = now_ns();
   must_own({{ip("192.0.2.1"), near_}}, seconds(30));
-  const sluice_owned_key key{ip("192.0.2.1").ipv4(), near_};
+  const sluice_owned_key key = key_of({ip("192.0.2.1"), near_});
   sluice_owned value{};
   ASSERT_EQ(bpf_map_lookup_elem(pinned_map("owned_addresses"), &key, &value), 0);
   EXPECT_GE(value.deadline, before + 30'000'000'000U);
@@ -134,11 +144,14 @@ TEST_F(Owned, MoreThanFitAreToldAndThoseThatAreThereAreRenewed) {
   }
 }
 
-TEST_F(Owned, OneThatCannotBeLeavesTheOthersAlone) {
-  const auto outcome = dataplane_->set_owned({{ip("2001:db8::1"), near_}, {ip("192.0.2.1"), near_}}, seconds(60));
-  ASSERT_TRUE(outcome.trouble);
-  EXPECT_EQ(outcome.trouble->kind, ErrorKind::not_supported);
-  EXPECT_THAT(in_map(), ElementsAre("192.0.2.1"));
+TEST_F(Owned, AreOfEitherFamilyAndOfAVlan) {
+  const std::vector<OwnedAddress> both = {
+      {ip("192.0.2.1"), near_}, {ip("192.0.2.1"), near_, 100}, {ip("2001:db8::1"), near_}};
+  must_own(both, seconds(60));
+  EXPECT_THAT(in_map(), ElementsAre("192.0.2.1", "2001:db8::1"));
+  dataplane_.reset();
+  dataplane_ = open();
+  EXPECT_THAT(dataplane_->owned().value(), ::testing::UnorderedElementsAreArray(both));
 }
 
 TEST_F(Owned, OfAnEarlierProcessWithAnotherRoomAreKnown) {
@@ -157,18 +170,24 @@ TEST(OwnedRoom, IsForAnAddressOfItsOwnForEachServiceOnFourInterfaces) {
   EXPECT_EQ(owned_room(1), 4096U);
 }
 
-TEST(IdleTime, FollowsProtocolAndState) {
+TEST(IdleTime, FollowsTableProtocolAndState) {
   const IdleTimes idle;
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_NEW), idle.tcp_new);
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED), idle.tcp_established);
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN), idle.tcp_established);
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_ESTABLISHED | SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN),
-            idle.tcp_closed);
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST),
+  const auto of = [&idle](FlowTableKind table, uint8_t protocol, uint64_t state, uint8_t kind = SLUICE_FLOW_NAT) {
+    return idle_time(idle, table, SLUICE_FLOW_TUPLE(0, 0, protocol, kind), state, 300);
+  };
+  constexpr auto kHalfOpen = FlowTableKind::half_open;
+  constexpr auto kEstablished = FlowTableKind::established;
+  EXPECT_EQ(of(kHalfOpen, 6, 0), idle.tcp_new);
+  EXPECT_EQ(of(kHalfOpen, 6, SLUICE_FLOW_REPLIED), idle.tcp_new) << "the handshake's last ACK promotes";
+  EXPECT_EQ(of(kHalfOpen, 6, SLUICE_FLOW_RESET), idle.tcp_closed);
+  EXPECT_EQ(of(kEstablished, 6, SLUICE_FLOW_REPLIED), idle.tcp_established);
+  EXPECT_EQ(of(kEstablished, 6, SLUICE_FLOW_REPLIED | SLUICE_FLOW_CLIENT_FIN), idle.tcp_established);
+  EXPECT_EQ(of(kEstablished, 6, SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN), idle.tcp_closed);
+  EXPECT_EQ(of(kEstablished, 6, SLUICE_FLOW_CLIENT_FIN | SLUICE_FLOW_BACKEND_FIN | SLUICE_FLOW_BACKEND_FIRST),
             idle.tcp_closed_by_backend);
-  EXPECT_EQ(idle_time(idle, 6, SLUICE_FLOW_RESET), idle.tcp_closed);
-  EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_NEW), idle.udp_new);
-  EXPECT_EQ(idle_time(idle, 17, SLUICE_FLOW_ESTABLISHED), idle.udp_established);
+  EXPECT_EQ(of(kHalfOpen, 17, 0), idle.udp_new);
+  EXPECT_EQ(of(kEstablished, 17, 0), idle.udp_established);
+  EXPECT_EQ(of(kEstablished, 6, 0, SLUICE_FLOW_AFFINITY), seconds(300));
 }
 
 class Sweep : public SandboxTest {
@@ -176,7 +195,7 @@ class Sweep : public SandboxTest {
   void SetUp() override {
     SandboxTest::SetUp();
     auto options = this->options();
-    options.sizes.flows = 65536;
+    options.sizes.flows4 = 65536;
     dataplane_ = open(options);
     state_ = some_state(2, 2);
     program();
@@ -194,16 +213,13 @@ class Sweep : public SandboxTest {
   }
   // Makes every flow of a client's port look as if it had been idle for so long.
   void age(uint16_t client_port, seconds idle) {
-    const int map = pinned_map("flows");
-    sluice_flow_key key{};
-    const void* before = nullptr;
-    while (bpf_map_get_next_key(map, before, &key) == 0) {
-      before = &key;
-      sluice_flow flow{};
-      ASSERT_EQ(bpf_map_lookup_elem(map, &key, &flow), 0);
-      if (flow.client_port == __builtin_bswap16(client_port)) {
-        flow.last_seen = now_ns() - static_cast<uint64_t>(std::chrono::nanoseconds(idle).count());
-        ASSERT_EQ(bpf_map_update_elem(map, &key, &flow, BPF_EXIST), 0);
+    const uint32_t now = Clock::open()->now().value();
+    for (const char* name : {"flows4", "half_open4"}) {
+      for (sluice_flow4& flow : table<sluice_flow4>(name)) {
+        if (SLUICE_FLOW_STATUS(flow.head.control) == SLUICE_FLOW_LIVE &&
+            flow.client_port == __builtin_bswap16(client_port)) {
+          flow.head.seen = now - static_cast<uint32_t>(idle.count()) * jiffies_per_second();
+        }
       }
     }
   }
@@ -267,25 +283,39 @@ TEST_F(Sweep, FlowsOfAServiceThatIsGoneCountForNone) {
   EXPECT_THAT(outcome->services_with_old_flows, IsEmpty());
 }
 
-TEST_F(Sweep, GoesThroughTablesLargerThanABatch) {
-  const int map = pinned_map("flows");
-  constexpr uint32_t kFlows = 40000;
-  for (uint32_t n = 0; n < kFlows; ++n) {
-    sluice_flow_key key{};
-    key.backend = ip("10.1.0.1").ipv4();
-    key.source = n;
-    key.protocol = 17;
-    sluice_flow flow{};
-    flow.last_seen = n % 2 == 0 ? now_ns() : 1;
-    ASSERT_EQ(bpf_map_update_elem(map, &key, &flow, BPF_ANY), 0);
+TEST_F(Sweep, TellsHowManyFlowsALeavingBackendHasAndTheUseOfPorts) {
+  for (uint16_t port = 1; port <= 20; ++port) {
+    send(port);
   }
-  const auto begin = std::chrono::steady_clock::now();
+  const auto leaver = state_.services["web0"].backends[0];
+  state_.services["web0"].backends[0].left = 2;
+  state_.revision = 2;
+  program();
   const auto outcome = dataplane_->sweep({});
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
-  // The kernel's LRU may evict a few while the table is far from full: its CPUs keep free lists of their own.
-  EXPECT_EQ(outcome->live + outcome->expired, kFlows);
-  EXPECT_EQ(outcome->expired, kFlows / 2);
-  std::cout << "swept " << kFlows << " flows, half of them expired, in " << took.count() << " ms\n";
+  ASSERT_TRUE(outcome);
+  ASSERT_EQ(outcome->leaving.size(), 1U);
+  EXPECT_EQ(outcome->leaving[0].service, "web0");
+  EXPECT_EQ(outcome->leaving[0].address, leaver.address);
+  EXPECT_EQ(outcome->leaving[0].port, leaver.port);
+  EXPECT_GT(outcome->leaving[0].flows, 0U);
+  EXPECT_LT(outcome->leaving[0].flows, 20U);
+  ASSERT_TRUE(outcome->most_ports);
+  EXPECT_GE(outcome->most_ports->ports, 10U) << "one of two backends has at least half";
+  EXPECT_EQ(outcome->most_ports->source, ip("10.0.0.1"));
+  EXPECT_DOUBLE_EQ(outcome->most_ports->percent, 100.0 * outcome->most_ports->ports / 20000);
+  EXPECT_EQ(outcome->ipv4.half_open, 20U) << "nobody has answered";
+  EXPECT_EQ(outcome->ipv4.established_room, 65536U / 4 * 3);
+  EXPECT_EQ(outcome->ipv6.half_open + outcome->ipv6.established, 0U);
+}
+
+TEST_F(Sweep, PutsInOrderWhatAKilledWriterHasLeft) {
+  auto& left = table<sluice_flow4>("flows4")[7].head;
+  left.homes |= SLUICE_FLOW_LOCK;
+  left.control = SLUICE_FLOW_CONTROL(SLUICE_FLOW_BUSY, 0, 3, 0);
+  EXPECT_EQ(dataplane_->sweep({})->mended, 0U) << "somebody may be at it";
+  EXPECT_EQ(dataplane_->sweep({})->mended, 2U);
+  EXPECT_EQ(SLUICE_FLOW_STATUS(left.control), SLUICE_FLOW_FREE);
+  EXPECT_EQ(left.homes & SLUICE_FLOW_LOCK, 0U);
 }
 
 }  // namespace

@@ -13,20 +13,30 @@ namespace {
 
 constexpr size_t kEthernet = 14;
 constexpr size_t kIp = 20;
+constexpr size_t kIpv6 = 40;
 constexpr size_t kUdp = 8;
+constexpr size_t kPayload = 20;
 
 void put16(std::vector<uint8_t>& packet, size_t offset, uint16_t value) {
   packet[offset] = static_cast<uint8_t>(value >> 8);
   packet[offset + 1] = static_cast<uint8_t>(value);
 }
 
-void put_address(std::vector<uint8_t>& packet, size_t offset, const std::string& address) {
-  ASSERT_EQ(inet_pton(AF_INET, address.c_str(), &packet[offset]), 1) << address;
+uint16_t get16(const std::vector<uint8_t>& packet, size_t offset) {
+  return static_cast<uint16_t>(packet[offset] << 8 | packet[offset + 1]);
 }
 
-std::string address_at(const std::vector<uint8_t>& packet, size_t offset) {
-  char text[INET_ADDRSTRLEN];
-  return inet_ntop(AF_INET, &packet[offset], text, sizeof text);
+bool is_ipv6(const std::string& address) {
+  return address.find(':') != std::string::npos;
+}
+
+void put_address(std::vector<uint8_t>& packet, size_t offset, const std::string& address) {
+  ASSERT_EQ(inet_pton(is_ipv6(address) ? AF_INET6 : AF_INET, address.c_str(), &packet[offset]), 1) << address;
+}
+
+std::string address_at(const std::vector<uint8_t>& packet, size_t offset, int family) {
+  char text[INET6_ADDRSTRLEN];
+  return inet_ntop(family, &packet[offset], text, sizeof text);
 }
 
 uint16_t checksum(const uint8_t* bytes, size_t length) {
@@ -40,14 +50,37 @@ uint16_t checksum(const uint8_t* bytes, size_t length) {
   return static_cast<uint16_t>(~sum);
 }
 
+std::vector<uint8_t> udp6_packet(const std::string& source, uint16_t source_port, const std::string& destination,
+                                 uint16_t port) {
+  constexpr size_t kTransport = kEthernet + kIpv6;
+  std::vector<uint8_t> packet(kTransport + kUdp + kPayload);
+  put16(packet, 12, 0x86dd);
+  packet[14] = 0x60;
+  put16(packet, 18, kUdp + kPayload);
+  put_address(packet, 22, source);
+  put_address(packet, 38, destination);
+  put16(packet, kTransport, source_port);
+  put16(packet, kTransport + 2, port);
+  put16(packet, kTransport + 4, kUdp + kPayload);
+  // The pseudo-header's sum: with the protocol in the place of the hop limit, as the length stands next to it already.
+  packet[21] = IPPROTO_UDP;
+  put16(packet, kTransport + 6, checksum(&packet[18], 4 + 2 * 16 + kUdp + kPayload));
+  packet[20] = IPPROTO_UDP;
+  packet[21] = 64;
+  return packet;
+}
+
 }  // namespace
 
 std::vector<uint8_t> udp_packet(const Device& to, const std::string& source, uint16_t source_port,
                                 const std::string& destination, uint16_t port) {
-  constexpr size_t kPayload = 20;
-  std::vector<uint8_t> packet(kEthernet + kIp + kUdp + kPayload);
+  std::vector<uint8_t> packet = is_ipv6(source) ? udp6_packet(source, source_port, destination, port)
+                                                : std::vector<uint8_t>(kEthernet + kIp + kUdp + kPayload);
   std::copy(to.mac.begin(), to.mac.end(), packet.begin());
   packet[6] = 2;
+  if (is_ipv6(source)) {
+    return packet;
+  }
   put16(packet, 12, 0x0800);
   packet[14] = 0x45;
   put16(packet, 16, kIp + kUdp + kPayload);
@@ -86,9 +119,13 @@ PacketOut run_packet(int program, std::vector<uint8_t> packet) {
   EXPECT_EQ(bpf_prog_test_run_opts(program, &options), 0) << std::strerror(errno);
   outcome.verdict = static_cast<int>(options.retval);
   out.resize(options.data_size_out);
-  if (out.size() >= kEthernet + kIp) {
-    outcome.source = address_at(out, 26);
-    outcome.destination = address_at(out, 30);
+  const bool ipv6 = out.size() > 13 && get16(out, 12) == 0x86dd;
+  const size_t transport = kEthernet + (ipv6 ? kIpv6 : kIp);
+  if (out.size() >= transport + 4) {
+    outcome.source = address_at(out, ipv6 ? 22 : 26, ipv6 ? AF_INET6 : AF_INET);
+    outcome.destination = address_at(out, ipv6 ? 38 : 30, ipv6 ? AF_INET6 : AF_INET);
+    outcome.source_port = get16(out, transport);
+    outcome.destination_port = get16(out, transport + 2);
   }
   return outcome;
 }

@@ -8,7 +8,7 @@
 
 namespace sluice::agent::dataplane::testing {
 
-// A UDP packet addressed to the device's MAC, with valid checksums.
+// A UDP packet of the addresses' family addressed to the device's MAC, with valid checksums.
 std::vector<uint8_t> udp_packet(const Device& to, const std::string& source, uint16_t source_port,
                                 const std::string& destination, uint16_t port);
 // A broadcast ARP request for an address.
@@ -17,6 +17,7 @@ std::vector<uint8_t> arp_request(const std::string& sender, const std::string& t
 struct PacketOut {
   int verdict = -1;  // XDP_...
   std::string source, destination;
+  uint16_t source_port = 0, destination_port = 0;
 };
 // By BPF_PROG_TEST_RUN, as if it had come in by any interface. Fails the test where the kernel refuses.
 PacketOut run_packet(int program, std::vector<uint8_t> packet);

@@ -229,8 +229,10 @@ TEST_F(Rights, OptionsThatCannotBeAreRefused) {
   };
   EXPECT_TRUE(refused([](Options& options) { options.directory = "relative"; }));
   EXPECT_TRUE(refused([](Options& options) { options.sizes.tables.slots = 12; }));
-  EXPECT_TRUE(refused([](Options& options) { options.sizes.tables.service_keys = 64; }));
-  EXPECT_TRUE(refused([](Options& options) { options.sizes.flows = 0; }));
+  EXPECT_TRUE(refused([](Options& options) { options.sizes.tables.keys = 64; }));
+  EXPECT_TRUE(refused([](Options& options) { options.sizes.tables.services = 1000; }));
+  EXPECT_TRUE(refused([](Options& options) { options.sizes.flows4 = 0; }));
+  EXPECT_TRUE(refused([](Options& options) { options.sizes.half_open6 = 100; }));
   EXPECT_TRUE(refused([](Options& options) { options.nat_ports = {20000, 10000}; }));
 }
 

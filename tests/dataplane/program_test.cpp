@@ -11,8 +11,11 @@
 #include <random>
 
 #include "bpf/sluice.h"
+#include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/device.h"
+#include "node-agent/dataplane/fd.h"
 #include "node-agent/dataplane/grace.h"
+#include "node-agent/dataplane/mapping.h"
 #include "tests/dataplane/packet.h"
 #include "tests/dataplane/sandbox.h"
 
@@ -39,11 +42,8 @@ TEST_F(Program, VerifyNamesTheServiceThatSomebodyHasChangedAndTheNextProgramMend
   const auto state = some_state(3);
   const auto ways = ways_by(state, "near");
   dataplane->program(state, "node0", ways);
-  const int slots = pinned_map("slots");
   // A slot of the second service: it lies behind the first one's 256.
-  const uint32_t element = 256 / 4 + 3;
-  const uint64_t garbage = 0;
-  ASSERT_EQ(bpf_map_update_elem(slots, &element, &garbage, BPF_ANY), 0);
+  table<uint16_t>("slots")[256 + 12] ^= 1;
   const auto failures = dataplane->verify().failures;
   ASSERT_EQ(failures.size(), 1U);
   EXPECT_EQ(failures[0].reason, "ReadBackDiffers");
@@ -124,6 +124,33 @@ TEST_F(Program, ABackendsCountsGoWithItAndANewServiceBeginsAtZero) {
   }
 }
 
+TEST_F(Program, WhatFormerBackendsHaveCountedStaysInTheSums) {
+  const auto dataplane = open();
+  const auto state = some_state(1, 4);
+  dataplane->program(state, "node0", ways_by(state, "near"));
+  ASSERT_TRUE(dataplane->attach({{"near", AttachMode::native}}));
+  for (uint16_t port = 1; port <= 40; ++port) {
+    run_packet(program_fd("near"), udp_packet(*device_by_name("near"), "203.0.113.9", port, "192.0.2.1", 80));
+  }
+  const auto expect_forty = [&](const char* when) {
+    const auto counters = dataplane->counters().value();
+    ASSERT_EQ(counters.services.size(), 1U);
+    EXPECT_EQ(counters.services[0].packets, 40U) << when;
+    EXPECT_EQ(counters.services[0].flows, 40U) << when;
+    const auto reason = std::find_if(counters.reasons.begin(), counters.reasons.end(),
+                                     [](const auto& one) { return one.reason == "forwarded_nat"; });
+    ASSERT_NE(reason, counters.reasons.end());
+    EXPECT_EQ(reason->packets, 40U) << when;
+  };
+  expect_forty("before");
+  auto fewer = state;
+  fewer.services["web0"].backends.resize(1);
+  EXPECT_THAT(dataplane->program(fewer, "node0", ways_by(fewer, "near")).failures, IsEmpty());
+  expect_forty("after three have gone");
+  EXPECT_THAT(dataplane->program(state, "node0", ways_by(state, "near")).failures, IsEmpty());
+  expect_forty("after they have come back");
+}
+
 TEST_F(Program, DropsAreCountedByReasonAndService) {
   const auto dataplane = open();
   auto state = some_state(2);
@@ -132,7 +159,8 @@ TEST_F(Program, DropsAreCountedByReasonAndService) {
   ASSERT_TRUE(dataplane->attach({{"near", AttachMode::native}}));
   const auto out =
       run_packet(program_fd("near"), udp_packet(*device_by_name("near"), "203.0.113.9", 4711, "192.0.2.2", 80));
-  EXPECT_EQ(out.verdict, 1) << "XDP_DROP";
+  EXPECT_EQ(out.verdict, 3) << "dropped, and the client is told: XDP_TX";
+  EXPECT_EQ(out.destination, "203.0.113.9");
   const auto counters = dataplane->counters().value();
   const auto of_service = std::find_if(counters.reasons.begin(), counters.reasons.end(),
                                        [](const auto& one) { return !one.service.empty(); });
@@ -148,21 +176,17 @@ TEST_F(Program, AChangedWayReachesTheRecords) {
   const auto state = some_state(2);
   auto ways = ways_by(state, "near");
   dataplane->program(state, "node0", ways);
-  for (auto& [address, way] : ways) {
+  for (auto& [address, way] : ways.next_hops) {
     way.mac = {2, 0, 0, 0, 0, 77};
   }
-  EXPECT_TRUE(dataplane->update_next_hops(ways));
+  EXPECT_TRUE(dataplane->update_ways(ways));
   EXPECT_THAT(dataplane->verify().failures, IsEmpty());
-  const int backends = pinned_map("backends");
-  const uint32_t index = 0;
-  sluice_backend record{};
-  ASSERT_EQ(bpf_map_lookup_elem(backends, &index, &record), 0);
-  EXPECT_EQ(record.next_hop & 0xffffffffffffULL, 0x4d0000000002ULL);
+  EXPECT_EQ(SLUICE_NEXT_HOP_MAC(table<sluice_backend>("backends")[0].next_hop), 0x4d0000000002ULL);
 }
 
 TEST_F(Program, TwoThousandServicesStandWithinSeconds) {
   auto options = this->options();
-  options.sizes.tables = program::Sizes{1U << 15, 4096, 1U << 22, 1U << 16};
+  options.sizes.tables = program::Sizes{1U << 15, 1024, 4096, 1U << 22, 1U << 16};
   const auto dataplane = open(options);
   const auto state = some_state(2000, 5);
   const auto begin = Clock::now();
@@ -250,10 +274,10 @@ TEST_F(Reopen, WithOtherSizesForwardsByTheOldTablesUntilTheNewOnesStand) {
   const std::string backend = run_packet(program_fd("near"), packet).destination;
   const uint32_t link = link_id("near");
   const uint32_t old_slots = info_of(pinned_map("slots")).id;
-  const uint32_t old_flows = info_of(pinned_map("flows")).id;
+  const uint32_t old_flows = info_of(pinned_map("flows4")).id;
   auto larger = options();
   larger.sizes.tables.slots *= 2;
-  larger.sizes.flows *= 2;
+  larger.sizes.flows4 *= 2;
   const auto dataplane = open(larger);
   EXPECT_EQ(info_of(pinned_map("slots")).id, old_slots) << "pins stay with what is attached";
   EXPECT_GT(dataplane->program(state, "node0", ways).writes, 0U);
@@ -265,12 +289,12 @@ TEST_F(Reopen, WithOtherSizesForwardsByTheOldTablesUntilTheNewOnesStand) {
   EXPECT_EQ(link_id("near"), link);
   const auto slots = info_of(pinned_map("slots"));
   EXPECT_NE(slots.id, old_slots);
-  EXPECT_EQ(slots.max_entries, larger.sizes.tables.slots / 4);
+  EXPECT_EQ(slots.value_size, larger.sizes.tables.slots * sizeof(uint16_t));
   const auto now = maps_of_program(program_fd("near"));
   EXPECT_TRUE(now.contains(slots.id));
   EXPECT_FALSE(now.contains(old_slots));
   // Both flows have moved into the larger table, the one made in between too.
-  EXPECT_NE(info_of(pinned_map("flows")).id, old_flows);
+  EXPECT_NE(info_of(pinned_map("flows4")).id, old_flows);
   const auto swept = dataplane->sweep({});
   ASSERT_TRUE(swept);
   EXPECT_EQ(swept->live, 2U);
@@ -301,11 +325,13 @@ pid_t start_programming(const Options& options, uint32_t seed) {
 }
 
 uint64_t table_word(const std::string& directory, uint32_t service) {
-  const int map = bpf_obj_get((directory + "/v" + std::to_string(SLUICE_LAYOUT_VERSION) + "/maps/services").c_str());
-  sluice_service element{};
-  const bool there = map >= 0 && bpf_map_lookup_elem(map, &service, &element) == 0;
-  close(map);
-  return there ? element.table : 0;
+  const Fd map(bpf_obj_get((layout_directory(directory) + "/maps/services").c_str()));
+  if (!map) {
+    return 0;
+  }
+  const auto memory = Mapping::of(map.get(), info_of(map.get()).value_size, Access::read, "services");
+  const auto services = memory ? memory->elements<sluice_service>() : std::span<sluice_service>();
+  return service < services.size() ? __atomic_load_n(&services[service].table, __ATOMIC_ACQUIRE) : 0;
 }
 
 // Waits until a service's table has been switched so many times, beginning at `last`. False: it took too long.

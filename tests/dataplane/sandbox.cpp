@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fmt/format.h>
 #include <net/if.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/device.h"
@@ -89,8 +91,9 @@ void SandboxTest::TearDown() {
 Options SandboxTest::options() const {
   Options options;
   options.directory = directory_;
-  options.sizes.tables = program::Sizes{4096, 1024, 1U << 20, 8192};
-  options.sizes.flows = 4096;
+  options.sizes.tables = program::Sizes{4096, 1024, 1024, 1U << 20, 8192};
+  options.sizes.flows4 = options.sizes.half_open4 = 4096;
+  options.sizes.flows6 = options.sizes.half_open6 = 1024;
   options.sizes.owned_addresses = 64;
   return options;
 }
@@ -118,6 +121,15 @@ uint32_t SandboxTest::link_id(const std::string& interface) const {
   bpf_obj_get_info_by_fd(fd, &info, &length);
   close(fd);
   return info.id;
+}
+
+const Mapping& SandboxTest::mapped(const std::string& name) {
+  bpf_map_info info{};
+  __u32 length = sizeof info;
+  EXPECT_EQ(bpf_obj_get_info_by_fd(pinned_map(name), &info, &length), 0) << name;
+  auto mapping = Mapping::of(fds_.back(), info.value_size, Access::write, name);
+  EXPECT_TRUE(mapping) << name;
+  return *mappings_.emplace_back(std::make_unique<Mapping>(mapping ? std::move(*mapping) : Mapping()));
 }
 
 uint32_t SandboxTest::program_on(const std::string& interface) {
@@ -162,14 +174,33 @@ state::DesiredState some_state(uint32_t services, uint32_t backends) {
   return state;
 }
 
-NextHops ways_by(const state::DesiredState& state, const std::string& interface) {
-  NextHops hops;
+state::DesiredState some_state6(uint32_t services, uint32_t backends) {
+  state::DesiredState state = some_state(services, backends);
+  auto services4 = std::exchange(state.services, {});
+  for (uint32_t s = 0; s < services; ++s) {
+    state::Service service = std::move(services4.at("web" + std::to_string(s)));
+    service.id += "/IPv6";
+    service.addresses = {ip(fmt::format("2001:db8::{:x}", s + 1))};
+    for (uint32_t b = 0; b < backends; ++b) {
+      service.backends[b].address =
+          ip(s == 0 ? fmt::format("fd00::{:x}", b + 1) : fmt::format("fd00:{:x}::{:x}", s, b + 1));
+    }
+    state.services[service.id] = std::move(service);
+  }
+  return state;
+}
+
+Network ways_by(const state::DesiredState& state, const std::string& interface) {
+  Network network;
+  const uint32_t ifindex = if_nametoindex(interface.c_str());
+  network.interfaces[ifindex] = {device_by_index(ifindex)->mac, 1500};
   for (const auto& [id, service] : state.services) {
     for (const auto& backend : service.backends) {
-      hops[backend.address] = NextHop{false, if_nametoindex(interface.c_str()), {2, 0, 0, 0, 0, 9}, ip("10.0.0.1")};
+      const auto source = ip(backend.address.is_ipv4() ? "10.0.0.1" : "fd00:ffff::1");
+      network.next_hops[backend.address] = NextHop{false, ifindex, {2, 0, 0, 0, 0, 9}, source};
     }
   }
-  return hops;
+  return network;
 }
 
 }  // namespace sluice::agent::dataplane::testing

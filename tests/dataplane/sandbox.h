@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "node-agent/dataplane/kernel_dataplane.h"
+#include "node-agent/dataplane/mapping.h"
 
 namespace sluice::agent::dataplane::testing {
 
@@ -31,6 +33,11 @@ class SandboxTest : public ::testing::Test {
   // Opens, or fails the test.
   [[nodiscard]] std::unique_ptr<Dataplane> open() const { return open(options()); }
   [[nodiscard]] static std::unique_ptr<Dataplane> open(const Options& options);
+  // The elements of a pinned table.
+  template <typename T>
+  [[nodiscard]] std::span<T> table(const std::string& name) {
+    return mapped(name).elements<T>();
+  }
   // Descriptor of a pinned map, owned by the test.
   [[nodiscard]] int pinned_map(const std::string& name);
   // Id of the pinned link on an interface; 0 where there is none.
@@ -43,13 +50,18 @@ class SandboxTest : public ::testing::Test {
   std::string directory_;
 
  private:
+  const Mapping& mapped(const std::string& name);
+
   std::vector<int> fds_;
+  std::vector<std::unique_ptr<Mapping>> mappings_;
 };
 
 // Services web0..web(count-1) at 192.0.2.1.., port 80, UDP, each with backends 10.1.S.1.., all on other nodes.
 state::DesiredState some_state(uint32_t services, uint32_t backends = 3);
+// The same in IPv6: web0/IPv6.. at 2001:db8::1.., with backends fd00:S::1...
+state::DesiredState some_state6(uint32_t services, uint32_t backends = 3);
 // Ways to all of its backends by one interface.
-NextHops ways_by(const state::DesiredState& state, const std::string& interface);
+Network ways_by(const state::DesiredState& state, const std::string& interface);
 net::IpAddress ip(const std::string& text);
 
 }  // namespace sluice::agent::dataplane::testing

@@ -20,24 +20,27 @@ namespace {
 
 constexpr uint16_t kMetricsPort = 9471;
 
-std::vector<std::string> arguments_of(const Lab& lab) {
-  return {SLUICE_AGENT_BINARY, "--state", lab.file("state.json"), "--bpffs", lab.bpffs(),
-          "--node-name",       "lb",      "--log-format",         "text"};
+std::vector<std::string> arguments_of(const Lab& lab, const std::string& node = "lb") {
+  const std::string state = lab.file(node == "lb" ? "state.json" : "state-" + node + ".json");
+  return {SLUICE_AGENT_BINARY, "--state", state,          "--bpffs", lab.bpffs(node),
+          "--node-name",       node,      "--log-format", "text"};
 }
 
 }  // namespace
 
-AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under) : lab_(lab) {
+AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under,
+                           std::string node)
+    : lab_(lab), node_(std::move(node)) {
   static std::atomic<int> count{0};
   log_file_ = lab.file("agent-" + std::to_string(++count) + ".log");
   std::vector<std::string> arguments = std::move(under);
-  for (std::string& argument : arguments_of(lab)) arguments.push_back(std::move(argument));
+  for (std::string& argument : arguments_of(lab, node_)) arguments.push_back(std::move(argument));
   arguments.insert(arguments.end(), extra.begin(), extra.end());
   std::vector<char*> argv;
   argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
-  const std::string ns = lab.ns("lb");
+  const std::string ns = lab.ns(node_);
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("fork failed");
   if (pid_ > 0) return;
@@ -58,13 +61,13 @@ AgentProcess::~AgentProcess() {
 bool AgentProcess::wait_ready(int status, const std::string& text, std::chrono::seconds deadline) const {
   const bool good = eventually(
       [&] {
-        const auto [code, body] = get_http(lab_.ns("lb"), kMetricsPort, "/readyz");
+        const auto [code, body] = get_http(lab_.ns(node_), kMetricsPort, "/readyz");
         return code == status && body.find(text) != std::string::npos;
       },
       deadline);
   if (!good)
     std::cerr << "not ready (" << status << ' ' << text
-              << "): " << get_http(lab_.ns("lb"), kMetricsPort, "/readyz").second << log();
+              << "): " << get_http(lab_.ns(node_), kMetricsPort, "/readyz").second << log();
   return good;
 }
 
@@ -80,7 +83,7 @@ bool AgentProcess::wait_log(const std::string& text) const {
 }
 
 std::string AgentProcess::metrics() const {
-  return get_http(lab_.ns("lb"), kMetricsPort, "/metrics").second;
+  return get_http(lab_.ns(node_), kMetricsPort, "/metrics").second;
 }
 
 double AgentProcess::metric(const std::string& name) const {

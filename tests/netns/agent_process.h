@@ -15,7 +15,9 @@ class AgentProcess {
  public:
   // `extra` comes after the lab's own --state, --bpffs and --metrics-listen.
   // `under`: a command that runs it, "setpriv --bounding-set -net_admin" by words.
-  AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under = {});
+  // `node`: its name, and where it runs.
+  AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under = {},
+               std::string node = "lb");
   AgentProcess(const AgentProcess&) = delete;
   AgentProcess& operator=(const AgentProcess&) = delete;
   ~AgentProcess();  // kill -9, where it still runs
@@ -34,6 +36,7 @@ class AgentProcess {
 
  private:
   const Lab& lab_;
+  std::string node_;
   std::string log_file_;
   pid_t pid_ = -1;
 };

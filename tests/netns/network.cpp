@@ -106,14 +106,23 @@ void enter(const std::string& ns) {
   close(fd);
 }
 
-Lab::Lab(int backends, bool with_pod) {
+void Lab::prepare() {
   static std::atomic<int> count{0};
   prefix_ = "slag" + std::to_string(getpid()) + "x" + std::to_string(++count);
   std::string pattern = (std::filesystem::temp_directory_path() / "sluice-lab-XXXXXX").string();
   directory_ = mkdtemp(pattern.data());
+  std::filesystem::create_directories("/sys/fs/bpf/" + prefix_);
+}
+
+Lab::Lab(int backends, bool with_pod) {
+  prepare();
   must(script() + " up " + prefix_ + " " + std::to_string(backends));
   if (with_pod) must(script() + " pod " + prefix_);
-  std::filesystem::create_directories("/sys/fs/bpf/" + prefix_);
+}
+
+Lab::Lab(Nodes nodes) {
+  prepare();
+  must(script() + " nodes " + prefix_ + " " + std::to_string(nodes.count));
 }
 
 Lab::~Lab() {
@@ -128,6 +137,14 @@ CommandOutcome Lab::in(const std::string& name, const std::string& line) const {
 
 std::string backend_address(int number) {
   return "10.77.0." + std::to_string(10 + number);
+}
+
+std::string node_address(int number, bool ipv6) {
+  return (ipv6 ? "fd77::" : "10.77.0.") + std::to_string(number);
+}
+
+std::string pod_address(int number, bool ipv6) {
+  return ipv6 ? "fd88:" + std::to_string(number) + "::2" : "10.88." + std::to_string(number) + ".2";
 }
 
 std::optional<std::array<uint8_t, 6>> ask_arp(const Lab& lab, const std::string& address,

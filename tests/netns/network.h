@@ -40,25 +40,38 @@ auto inside(const std::string& ns, Work work) {
 class Lab {
  public:
   explicit Lab(int backends, bool with_pod = false);
+  struct Nodes {  // of a cluster
+    int count = 2;
+  };
+  explicit Lab(Nodes nodes);
   Lab(const Lab&) = delete;
   Lab& operator=(const Lab&) = delete;
   ~Lab();
   [[nodiscard]] std::string ns(const std::string& name) const { return prefix_ + "-" + name; }
   [[nodiscard]] std::string file(const std::string& name) const { return directory_ + "/" + name; }
-  [[nodiscard]] std::string bpffs() const { return "/sys/fs/bpf/" + prefix_ + "/sluice"; }
+  [[nodiscard]] std::string bpffs(const std::string& node = "lb") const {
+    return "/sys/fs/bpf/" + prefix_ + "/sluice" + (node == "lb" ? "" : "-" + node);
+  }
   // In a namespace of the lab: its exit code and output.
   [[nodiscard]] CommandOutcome in(const std::string& name, const std::string& line) const;
 
  private:
+  void prepare();
+
   std::string prefix_;
   std::string directory_;
 };
 
 constexpr const char* kAddress = "10.77.0.50";  // free for balancing
+constexpr const char* kAddress6 = "fd77::50";
 constexpr const char* kClient = "10.77.0.100";
+constexpr const char* kClient6 = "fd77::100";
 constexpr const char* kBalancer = "10.77.0.1";
 constexpr const char* kPod = "10.88.0.2";
 std::string backend_address(int number);  // from 1
+// Of the Nth node of a cluster, from 1, and of its pod.
+std::string node_address(int number, bool ipv6 = false);
+std::string pod_address(int number, bool ipv6 = false);
 
 // Sends an ARP request for `address` from the client's eth0; the MAC that answers, if any does in time.
 std::optional<std::array<uint8_t, 6>> ask_arp(const Lab& lab, const std::string& address,

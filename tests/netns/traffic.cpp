@@ -24,32 +24,65 @@ namespace {
 
 constexpr std::chrono::milliseconds kWindow{100};
 
-sockaddr_in to_sockaddr(const std::string& address, uint16_t port) {
-  sockaddr_in out{};
-  out.sin_family = AF_INET;
-  out.sin_port = htons(port);
-  if (inet_pton(AF_INET, address.c_str(), &out.sin_addr) != 1) throw std::runtime_error("no address: " + address);
+// Of either family.
+struct Address {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  [[nodiscard]] int family() const { return storage.ss_family; }
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+};
+
+Address to_sockaddr(const std::string& address, uint16_t port) {
+  Address out;
+  auto* const ipv4 = reinterpret_cast<sockaddr_in*>(&out.storage);
+  auto* const ipv6 = reinterpret_cast<sockaddr_in6*>(&out.storage);
+  if (inet_pton(AF_INET, address.c_str(), &ipv4->sin_addr) == 1) {
+    ipv4->sin_family = AF_INET;
+    ipv4->sin_port = htons(port);
+    out.length = sizeof *ipv4;
+  } else if (inet_pton(AF_INET6, address.c_str(), &ipv6->sin6_addr) == 1) {
+    ipv6->sin6_family = AF_INET6;
+    ipv6->sin6_port = htons(port);
+    out.length = sizeof *ipv6;
+  } else {
+    throw std::runtime_error("no address: " + address);
+  }
   return out;
 }
 
+// As people write it: what comes to a socket of both families is mapped.
+std::string text_of(const Address& from) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const auto& address = reinterpret_cast<const sockaddr_in6*>(&from.storage)->sin6_addr;
+  if (IN6_IS_ADDR_V4MAPPED(&address)) {
+    inet_ntop(AF_INET, &address.s6_addr[12], text.data(), text.size());
+  } else {
+    inet_ntop(AF_INET6, &address, text.data(), text.size());
+  }
+  return text.data();
+}
+
+// For both families.
 int bound_socket(int type, uint16_t port) {
-  const int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int fd = socket(AF_INET6, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int on = 1;
+  const int off = 0;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const sockaddr_in any = to_sockaddr("0.0.0.0", port);
-  if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr*>(&any), sizeof any) < 0 ||
-      (type == SOCK_STREAM && listen(fd, 1024) < 0)) {
+  setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  const Address any = to_sockaddr("::", port);
+  if (fd < 0 || bind(fd, any.get(), any.length) < 0 || (type == SOCK_STREAM && listen(fd, 1024) < 0)) {
     throw std::runtime_error("cannot serve on port " + std::to_string(port));
   }
   return fd;
 }
 
 // -1 with errno; EINPROGRESS is no failure.
-int connect_to(const sockaddr_in& to) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+int connect_to(const Address& to) {
+  const int fd = socket(to.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 || errno == EINPROGRESS) return fd;
+  if (connect(fd, to.get(), to.length) == 0 || errno == EINPROGRESS) return fd;
   const int error = errno;
   close(fd);
   errno = error;
@@ -116,17 +149,14 @@ struct HttpServer::State {
 
   void accept_all() {
     for (;;) {
-      sockaddr_in from{};
-      socklen_t length = sizeof from;
-      const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      Address from;
+      const int fd = accept4(listener, from.get(), &from.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
       const int on = 1;
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-      std::array<char, INET_ADDRSTRLEN> text{};
-      inet_ntop(AF_INET, &from.sin_addr, text.data(), text.size());
       {
         const std::scoped_lock lock(mutex);
-        peers.insert(text.data());
+        peers.insert(text_of(from));
       }
       open[fd];
       poller.add(fd, EPOLLIN);
@@ -206,11 +236,9 @@ UdpServer::UdpServer(const std::string& ns, uint16_t port, const std::string& na
         if (events[static_cast<size_t>(i)].data.fd == state->poller.stop) return;
       }
       std::array<char, 2048> datagram{};
-      sockaddr_in from{};
-      socklen_t length = sizeof from;
-      while (recvfrom(state->fd, datagram.data(), datagram.size(), 0, reinterpret_cast<sockaddr*>(&from), &length) >=
-             0) {
-        sendto(state->fd, name.data(), name.size(), 0, reinterpret_cast<const sockaddr*>(&from), length);
+      Address from;
+      while (recvfrom(state->fd, datagram.data(), datagram.size(), 0, from.get(), &from.length) >= 0) {
+        sendto(state->fd, name.data(), name.size(), 0, from.get(), from.length);
       }
     }
   });
@@ -231,7 +259,7 @@ struct HttpLoad::State {
     Clock::time_point asked;
   };
   Options options;
-  sockaddr_in to{};
+  Address to;
   std::string request;
   Poller poller;
   std::map<int, Connection> open;
@@ -395,7 +423,7 @@ std::map<std::string, int> ask_http(const std::string& ns, const std::string& ad
                                     std::chrono::milliseconds timeout) {
   return inside(ns, [&] {
     std::map<std::string, int> answers;
-    const sockaddr_in to = to_sockaddr(address, port);
+    const Address to = to_sockaddr(address, port);
     const std::string request = request_text(false);
     for (int i = 0; i < count; ++i) {
       std::string buffer;
@@ -428,12 +456,12 @@ std::map<std::string, int> ask_udp(const std::string& ns, const std::string& add
                                    std::chrono::milliseconds timeout) {
   return inside(ns, [&] {
     std::map<std::string, int> answers;
-    const sockaddr_in to = to_sockaddr(address, port);
+    const Address to = to_sockaddr(address, port);
     for (int i = 0; i < count; ++i) {
-      const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      const int fd = socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
       std::string server;
       std::array<char, 512> datagram{};
-      if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 && write(fd, "who", 3) == 3) {
+      if (connect(fd, to.get(), to.length) == 0 && write(fd, "who", 3) == 3) {
         pollfd waiting = {fd, POLLIN, 0};
         if (poll(&waiting, 1, static_cast<int>(timeout.count())) > 0) {
           const ssize_t got = read(fd, datagram.data(), datagram.size());
@@ -450,12 +478,12 @@ std::map<std::string, int> ask_udp(const std::string& ns, const std::string& add
 std::pair<int, std::string> get_http(const std::string& ns, uint16_t port, const std::string& path) {
   return inside(ns, [&]() -> std::pair<int, std::string> {
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_in to = to_sockaddr("127.0.0.1", port);
+    const Address to = to_sockaddr("127.0.0.1", port);
     const timeval limit = {5, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     std::string text;
     const std::string request = "GET " + path + " HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
-    if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0 &&
+    if (connect(fd, to.get(), to.length) == 0 &&
         write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
       std::array<char, 65536> part{};
       for (ssize_t got = 0; (got = read(fd, part.data(), part.size())) > 0;)

@@ -55,7 +55,7 @@ TEST_P(Answered, WithOurMacToTheAsker) {
                   .target = arp.sender,
                   .padding = arp.padding};
   EXPECT_TRUE(same_frame(outcome.frame, reply.frame()));
-  EXPECT_EQ(plane_.counted(SLUICE_REASON_ARP_REPLY), 1U);
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_NEIGHBOUR_REPLY), 1U);
   EXPECT_EQ(plane_.counted(SLUICE_REASON_NOT_FOR_US), 0U);
 }
 
@@ -75,7 +75,7 @@ class NotAnswered : public ArpTest, public ::testing::WithParamInterface<Case> {
 TEST_P(NotAnswered, PassesUntouched) {
   EXPECT_EQ(plane_.receive(GetParam().arp.frame()).action, XDP_PASS);
   EXPECT_EQ(plane_.counted(SLUICE_REASON_NOT_FOR_US), 1U);
-  EXPECT_EQ(plane_.counted(SLUICE_REASON_ARP_REPLY), 0U);
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_NEIGHBOUR_REPLY), 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -103,7 +103,7 @@ TEST_F(ArpTest, ATruncatedRequestPassesUntouched) {
   for (size_t size = 14; size < whole.size(); size++)
     EXPECT_EQ(plane_.receive(Frame(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size))).action, XDP_PASS)
         << size;
-  EXPECT_EQ(plane_.counted(SLUICE_REASON_ARP_REPLY), 0U);
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_NEIGHBOUR_REPLY), 0U);
 }
 
 TEST_F(ArpTest, PastItsDeadlineAnAddressIsNotAnsweredAndRenewedItIs) {
@@ -115,9 +115,7 @@ TEST_F(ArpTest, PastItsDeadlineAnAddressIsNotAnsweredAndRenewedItIs) {
 
 TEST_F(ArpTest, TheDeadlineIsInTheTimeOfClockMonotonic) {
   // The agent writes CLOCK_MONOTONIC; the program's coarse clock is at most a tick (10 ms at 100 Hz) behind it.
-  const auto ms_from_now = [](int64_t ms) {
-    return sluice_owned{.deadline = monotonic_now() + static_cast<uint64_t>(ms * 1'000'000)};
-  };
+  const auto ms_from_now = [](int64_t ms) { return monotonic_now() + static_cast<uint64_t>(ms * 1'000'000); };
   plane_.own_until(kOwned, interfaces().lan, ms_from_now(-20));
   EXPECT_EQ(plane_.receive(request().frame()).action, XDP_PASS);
   plane_.own_until(kOwned, interfaces().lan, ms_from_now(500));

@@ -8,8 +8,13 @@
 
 namespace sluice::packets {
 
-// Empty if the IPv4 header's and the TCP or UDP checksum are right, or the frame carries none of these (a UDP checksum
-// that was not computed, a fragment, an ARP packet). Else what is wrong.
+// Empty if every checksum is right that the frame carries: the IPv4 header's, TCP's, UDP's, ICMP's and ICMPv6's, of a
+// packet inside of IP or Geneve too. What has none is not looked at (a UDP checksum that was not computed, where that
+// is allowed; a fragment; ARP). Else what is wrong. What an ICMP error quotes may be cut off: packet_error() looks at
+// that where it is whole.
 std::string checksum_error(const Frame& frame);
+
+// The same for an IP packet that begins with the range's first byte, whole.
+std::string packet_error(const Bytes& packet);
 
 }  // namespace sluice::packets

@@ -9,34 +9,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <stdexcept>
 
-#include "bpf/sluice.skel.h"
 #include "tests/packets/checksum_oracle.h"
+#include "tests/packets/loaded.h"
 
 namespace sluice::packets {
+
 namespace {
 
-std::string& libbpf_messages() {
-  static std::string messages;
-  return messages;
-}
-
-int keep_message(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level == LIBBPF_DEBUG) return 0;
-  std::array<char, 4096> line{};
-  const int size = std::vsnprintf(line.data(), line.size(), format, arguments);
-  libbpf_messages() += line.data();
-  return size;
-}
-
-void must(int result, const std::string& what) {
-  if (result < 0) throw std::runtime_error(fmt::format("{}: {}\n{}", what, std::strerror(-result), libbpf_messages()));
-}
+constexpr uint32_t kKeyTableLog2 = 8, kKeyTableSeed = 0x51ce;
 
 template <typename Key, typename Value>
 void write_map(const bpf_map* map, const Key& key, const Value& value) {
@@ -59,179 +43,233 @@ Value sum_over_cpus(const bpf_map* map, const Key& key) {
   return value;
 }
 
-void set_sizes(sluice_bpf& skeleton, const Options& options) {
-  const std::array<std::pair<bpf_map*, uint32_t>, 7> sizes{{{skeleton.maps.service_keys, 256},
-                                                            {skeleton.maps.services, 64},
-                                                            {skeleton.maps.slots, 4096},
-                                                            {skeleton.maps.backends, 256},
-                                                            {skeleton.maps.service_counters, 64},
-                                                            {skeleton.maps.backend_counters, 256},
-                                                            {skeleton.maps.flows, options.flow_entries}}};
-  for (const auto& [map, entries] : sizes) must(bpf_map__set_max_entries(map, entries), "size of a map");
-  if (options.plain_flow_table) must(bpf_map__set_type(skeleton.maps.flows, BPF_MAP_TYPE_HASH), "type of map flows");
-}
-
-void share_maps(const sluice_bpf& to, const sluice_bpf& from) {
-  bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, to.obj) {
-    if (bpf_map__is_internal(map)) continue;
-    const bpf_map* const shared = bpf_object__find_map_by_name(from.obj, bpf_map__name(map));
-    must(bpf_map__reuse_fd(map, bpf_map__fd(shared)), "share a map");
-  }
-}
-
 }  // namespace
 
-Dataplane::Dataplane(const Options& options) {
-  libbpf_messages().clear();
-  libbpf_set_print(keep_message);
-  skeleton_ = sluice_bpf__open();
-  if (skeleton_ == nullptr) throw std::runtime_error("cannot open the BPF object: " + libbpf_messages());
-  skeleton_->rodata->interface_index = options.interface != 0 ? options.interface : interfaces().lan;
-  std::copy(options.mac.begin(), options.mac.end(), skeleton_->rodata->interface_mac);
-  set_sizes(*skeleton_, options);
-  if (options.maps_of != nullptr) share_maps(*skeleton_, *options.maps_of->skeleton_);
-  if (const int error = sluice_bpf__load(skeleton_); error != 0) {
-    sluice_bpf__destroy(skeleton_);
-    throw std::runtime_error(
-        fmt::format("the kernel does not load the programs: {} (needs CAP_BPF, CAP_NET_ADMIN and "
-                    "CAP_PERFMON)\n{}",
-                    std::strerror(-error), libbpf_messages()));
-  }
+Dataplane::Dataplane(const Options& options) : loaded_(Loaded::get(options)) {
   if (options.maps_of == nullptr) write_defaults();
 }
 
+Dataplane::~Dataplane() = default;
+
 void Dataplane::write_defaults() {
-  settings_.service_table = SLUICE_SERVICE_TABLE_WORD(0, 6, 0x51ce);
-  settings_.flow_hash_key[0] = kHashKey0;
-  settings_.flow_hash_key[1] = kHashKey1;
-  settings_.nat_sources[0] = htonl(ip("192.0.2.1"));
-  settings_.nat_sources[1] = htonl(ip("10.9.0.1"));
-  settings_.nat_port_first = kNatFirst;
-  settings_.nat_port_last = kNatLast;
-  write_settings();
-  sluice_egress lan{.ifindex = interfaces().lan, .source = htonl(ip("192.0.2.1")), .mac = {}, .mtu = 0};
-  sluice_egress core{.ifindex = interfaces().core, .source = htonl(ip("10.9.0.1")), .mac = {}, .mtu = 0};
-  std::copy(kLanMac.begin(), kLanMac.end(), lan.mac);
-  std::copy(kCoreMac.begin(), kCoreMac.end(), core.mac);
-  set_egress(kLanEgress, lan);
-  set_egress(kCoreEgress, core);
+  sluice_config& config = settings();
+  config.key_table = SLUICE_KEY_TABLE_WORD(0, kKeyTableLog2, kKeyTableSeed);
+  config.flow_hash_key[0] = kHashKey0;
+  config.flow_hash_key[1] = kHashKey1;
+  config.nat_port_first = kNatFirst;
+  config.nat_port_last = kNatLast;
+  const auto way_out = [&](uint32_t index, uint32_t ifindex, const Mac& mac, const std::string& source) {
+    const Address own = Address::of(source);
+    sluice_egress out{};
+    out.ifindex = out.device = ifindex;
+    std::copy(mac.begin(), mac.end(), out.mac);
+    out.source4 = htonl(own.last());
+    out.source6 = element(own.in_ipv6());
+    egress(index) = out;
+    for (const Address& address : {own, own.in_ipv6()})
+      set_key(address, 0, 0, SLUICE_ADDRESS_NODE | SLUICE_ADDRESS_NAT);
+  };
+  way_out(kLanEgress, interfaces().lan, kLanMac, "192.0.2.1");
+  way_out(kCoreEgress, interfaces().core, kCoreMac, "10.9.0.1");
 }
 
-Dataplane::~Dataplane() {
-  sluice_bpf__destroy(skeleton_);
+sluice_config& Dataplane::settings() {
+  return loaded_->table<sluice_config>("config").front();
+}
+sluice_key_entry& Dataplane::key(uint32_t position) {
+  return loaded_->table<sluice_key_entry>("keys")[position];
+}
+sluice_service& Dataplane::service(uint32_t index) {
+  return loaded_->table<sluice_service>("services")[index];
+}
+sluice_backend& Dataplane::backend(uint32_t index) {
+  return loaded_->table<sluice_backend>("backends")[index];
+}
+sluice_egress& Dataplane::egress(uint32_t index) {
+  return loaded_->table<sluice_egress>("egress")[index];
+}
+sluice_peer& Dataplane::peer(uint32_t index) {
+  return loaded_->table<sluice_peer>("peers")[index];
+}
+sluice_proof Dataplane::proof(uint32_t index) const {
+  return loaded_->table<sluice_proof>("proofs")[index];
+}
+sluice_shares& Dataplane::shares(uint32_t index) {
+  return loaded_->table<sluice_shares>("shares")[index];
 }
 
-void Dataplane::write_settings() {
-  write_map(skeleton_->maps.config, uint32_t{0}, settings_);
-}
-
-void Dataplane::set_egress(uint32_t index, const sluice_egress& value) {
-  write_map(skeleton_->maps.egress, index, value);
-}
-
-void Dataplane::set_service(uint32_t index, const sluice_service& value) {
-  write_map(skeleton_->maps.services, index, value);
-}
-
-void Dataplane::set_key(uint32_t position, const sluice_service_key_entry& entry) {
-  write_map(skeleton_->maps.service_keys, position, entry);
-}
-
-void Dataplane::set_backend_record(uint32_t index, const sluice_backend& record) {
-  write_map(skeleton_->maps.backends, index, record);
-}
-
-void Dataplane::set_backend(const Service& service, uint32_t position, const Backend& backend) {
-  uint64_t mac = 0;
-  for (size_t i = 0; i < backend.mac.size(); i++) mac |= uint64_t{backend.mac[i]} << (8 * i);
+void Dataplane::set_backend(const Service& service, uint32_t position, const Backend& from) {
   sluice_backend record{};
-  record.next_hop = backend.egress != 0 ? SLUICE_NEXT_HOP_WORD(backend.egress, mac) : 0;
-  record.address = htonl(backend.end.address);
-  record.port = htons(backend.end.port);
-  record.forwarding = backend.forwarding;
-  record.service = service.index;
-  set_backend_record(service.first_backend + position, record);
+  record.next_hop = from.egress != 0 ? SLUICE_NEXT_HOP_WORD(from.egress, mac_word(from.mac)) : 0;
+  record.address = element(from.end.address);
+  record.what =
+      SLUICE_BACKEND_WORD(htons(from.end.port), from.peer, service.index, from.forwarding, uint64_t{from.flags});
+  backend(service.first_backend + position) = record;
 }
 
 Service Dataplane::add_service(Endpoint end, uint8_t protocol, const std::vector<Backend>& backends, uint32_t flags) {
-  Service service{.index = next_service_++, .first_backend = next_backend_, .end = end, .protocol = protocol};
+  Service made{.index = next_service_++, .first_backend = next_backend_, .end = end, .protocol = protocol};
+  made.flags |= flags | (end.address.ipv6() ? SLUICE_SERVICE_IPV6 : 0);
   next_backend_ += static_cast<uint32_t>(backends.size());
-  set_service(service.index, {.table = 0, .flags = SLUICE_SERVICE_VALID | flags, .reserved = 0});
-  for (uint32_t i = 0; i < backends.size(); i++) set_backend(service, i, backends[i]);
+  if (made.index >= kServices || next_backend_ > kBackends) throw std::runtime_error("too many services or backends");
+  service(made.index) = {.table = 0, .settings = SLUICE_SETTINGS_WORD(made.flags, 0, 0)};
+  for (uint32_t i = 0; i < backends.size(); i++) set_backend(made, i, backends[i]);
   if (!backends.empty()) {
     std::vector<uint16_t> slots(16);
     for (size_t i = 0; i < slots.size(); i++) slots[i] = static_cast<uint16_t>(i % backends.size());
-    set_planes(service, {slots});
+    set_planes(made, {slots});
   }
-
-  const uint64_t key = sluice_key_ipv4(htonl(end.address), htons(end.port), protocol);
-  const uint64_t table = settings_.service_table;
-  const uint32_t mask = (1U << SLUICE_SERVICE_TABLE_LOG2(table)) - 1;
-  uint32_t position = sluice_service_hash(key, SLUICE_SERVICE_TABLE_SEED(table)) & mask;
-  for (int probe = 0; probe < SLUICE_MAX_PROBES; probe++, position = (position + 1) & mask) {
-    const uint32_t index = SLUICE_SERVICE_TABLE_OFFSET(table) + position;
-    sluice_service_key_entry entry{};
-    bpf_map__lookup_elem(skeleton_->maps.service_keys, &index, sizeof(index), &entry, sizeof(entry), 0);
-    if (entry.key != SLUICE_KEY_EMPTY) continue;
-    set_key(index, {.key = key, .service = service.index, .reserved = 0});
-    return service;
-  }
-  throw std::runtime_error("no place in the service table");
+  set_key(end.address, end.port, protocol, made.index);
+  set_key(end.address, 0, 0, SLUICE_ADDRESS_SERVICE);
+  return made;
 }
 
-void Dataplane::set_planes(Service& service, const std::vector<std::vector<uint16_t>>& planes) {
+// Where a key stands, or could stand; of IPv6 `whole` is what its print stands for.
+uint32_t Dataplane::place_key(uint64_t word, const sluice_key6* whole) {
+  const uint64_t table = settings().key_table;
+  const uint32_t mask = (1U << SLUICE_KEY_TABLE_LOG2(table)) - 1;
+  uint32_t position = sluice_key_hash(word, SLUICE_KEY_TABLE_SEED(table)) & mask;
+  for (int probe = 0; probe < SLUICE_MAX_PROBES; probe++, position = (position + 1) & mask) {
+    const uint32_t index = SLUICE_KEY_TABLE_OFFSET(table) + position;
+    const sluice_key_entry& entry = key(index);
+    if (entry.key == SLUICE_KEY_EMPTY || entry.key == SLUICE_KEY_DELETED) return index;
+    if (entry.key != word) continue;
+    if (whole == nullptr || std::memcmp(whole, &loaded_->table<sluice_key6>("keys6")[entry.extra], sizeof(*whole)) == 0)
+      return index;
+  }
+  throw std::runtime_error("no place in the key table");
+}
+
+void Dataplane::set_key(const Address& address, uint16_t port, uint8_t protocol, uint32_t value) {
+  const sluice_address bytes = element(address);
+  if (!address.ipv6()) {
+    const uint64_t word = sluice_key_ipv4(bytes.ipv4, htons(port), protocol);
+    key(place_key(word, nullptr)) = {.key = word, .value = value, .extra = 0};
+    return;
+  }
+  sluice_key6 whole{};
+  whole.address[0] = bytes.words[0];
+  whole.address[1] = bytes.words[1];
+  whole.port = htons(port);
+  whole.protocol = protocol;
+  const uint64_t word = sluice_key_ipv6(bytes.words[0], bytes.words[1], whole.port, protocol);
+  const auto wholes = loaded_->table<sluice_key6>("keys6");
+  const auto same = [&whole](const sluice_key6& one) { return std::memcmp(&one, &whole, sizeof(one)) == 0; };
+  const auto unused = [](const sluice_key6& one) { return one.address[0] == 0 && one.address[1] == 0; };
+  const uint32_t position = place_key(word, &whole);
+  auto extra = std::find_if(wholes.begin() + 1, wholes.end(), same);
+  if (extra == wholes.end()) extra = std::find_if(wholes.begin() + 1, wholes.end(), unused);
+  if (extra == wholes.end()) throw std::runtime_error("no room for an IPv6 key");
+  *extra = whole;
+  key(position) = {.key = word, .value = value, .extra = static_cast<uint32_t>(extra - wholes.begin())};
+}
+
+void Dataplane::forget_key(const Address& address, uint16_t port, uint8_t protocol) {
+  set_key(address, port, protocol, 0);
+  const sluice_address bytes = element(address);
+  const uint64_t word = address.ipv6() ? sluice_key_ipv6(bytes.words[0], bytes.words[1], htons(port), protocol)
+                                       : sluice_key_ipv4(bytes.ipv4, htons(port), protocol);
+  for (sluice_key_entry& entry : loaded_->table<sluice_key_entry>("keys")) {
+    if (entry.key != word) continue;
+    entry.key = SLUICE_KEY_DELETED;
+    loaded_->table<sluice_key6>("keys6")[entry.extra] = {};
+  }
+}
+
+void Dataplane::name_backend(const Service& service, uint32_t position) {
+  const uint32_t index = service.first_backend + position;
+  const sluice_backend& record = backend(index);
+  const uint64_t word = sluice_key_backend(service.index, record.address.words[0], record.address.words[1],
+                                           SLUICE_BACKEND_PORT(record.what));
+  key(place_key(word, nullptr)) = {.key = word, .value = index, .extra = 0};
+}
+
+void Dataplane::set_planes(Service& changed, const std::vector<std::vector<uint16_t>>& planes) {
   const auto size = static_cast<uint32_t>(planes.front().size());
+  const auto slots = loaded_->table<uint16_t>("slots");
   const auto log2 = static_cast<uint32_t>(__builtin_ctz(size));
-  service.first_slot = next_slot_;
-  for (const auto& plane : planes) {
-    for (uint32_t i = 0; i < size; i += SLUICE_SLOTS_PER_ELEMENT) {
-      uint64_t element = 0;
-      for (uint32_t j = 0; j < SLUICE_SLOTS_PER_ELEMENT; j++) element |= uint64_t{plane[i + j]} << (16 * j);
-      write_map(skeleton_->maps.slots, next_slot_ / SLUICE_SLOTS_PER_ELEMENT, element);
-      next_slot_ += SLUICE_SLOTS_PER_ELEMENT;
+  if (next_slot_ + planes.size() * size > slots.size()) next_slot_ = 0;  // where nobody is any more
+  changed.first_slot = next_slot_;
+  for (const auto& plane : planes)
+    for (const uint16_t slot : plane) slots[next_slot_++] = slot;
+  next_slot_ = (next_slot_ + SLUICE_SLOT_UNIT - 1) / SLUICE_SLOT_UNIT * SLUICE_SLOT_UNIT;
+  changed.word = SLUICE_TABLE_WORD(changed.first_slot, log2, planes.size() - 1,
+                                   SLUICE_TABLE_GENERATION(changed.word) + 1, changed.first_backend);
+  service(changed.index).table = changed.word;
+}
+
+void Dataplane::set_flags(const Service& changed, uint32_t flags) {
+  uint64_t& settings = reinterpret_cast<uint64_t&>(service(changed.index).settings);
+  settings = SLUICE_SETTINGS_WORD(flags, SLUICE_SETTINGS_AFFINITY(settings), SLUICE_SETTINGS_SOURCES(settings));
+}
+
+void Dataplane::allow_sources(const Service& changed, const std::vector<std::pair<Address, uint32_t>>& prefixes) {
+  const uint32_t set = next_set_++, yes = 1;
+  for (const auto& [address, length] : prefixes) {
+    if (address.ipv6()) {
+      sluice_sources6_key key{.prefix_length = 32 + length, .set = set, .address = {}};
+      std::copy(address.bytes().begin(), address.bytes().end(), key.address);
+      write_map(skeleton()->maps.sources6, key, yes);
+    } else {
+      write_map(skeleton()->maps.sources4,
+                sluice_sources4_key{.prefix_length = 32 + length, .set = set, .address = htonl(address.last())}, yes);
     }
   }
-  service.word = SLUICE_TABLE_WORD(service.first_slot, log2, planes.size() - 1,
-                                   SLUICE_TABLE_GENERATION(service.word) + 1, service.first_backend);
-  sluice_service record{};
-  bpf_map__lookup_elem(skeleton_->maps.services, &service.index, sizeof(service.index), &record, sizeof(record), 0);
-  record.table = service.word;
-  set_service(service.index, record);
+  const uint64_t settings = service(changed.index).settings;
+  service(changed.index).settings =
+      SLUICE_SETTINGS_WORD(SLUICE_SETTINGS_FLAGS(settings), SLUICE_SETTINGS_AFFINITY(settings), uint64_t{set});
 }
 
-void Dataplane::own(uint32_t address, uint32_t ifindex, int64_t seconds_from_now) {
+void Dataplane::own(const Address& address, uint32_t ifindex, int64_t seconds_from_now, uint16_t vlan) {
   const auto deadline = static_cast<int64_t>(monotonic_now()) + seconds_from_now * 1'000'000'000;
-  own_until(address, ifindex, {.deadline = static_cast<uint64_t>(deadline)});
+  own_until(address, ifindex, static_cast<uint64_t>(deadline), vlan);
 }
 
-void Dataplane::own_until(uint32_t address, uint32_t ifindex, const sluice_owned& value) {
-  write_map(skeleton_->maps.owned_addresses, sluice_owned_key{.address = htonl(address), .ifindex = ifindex}, value);
+void Dataplane::own_until(const Address& address, uint32_t ifindex, uint64_t deadline, uint16_t vlan) {
+  sluice_owned_key key{};
+  key.address = element(address);
+  key.ifindex = ifindex;
+  key.vlan = vlan;
+  key.family = address.ipv6() ? 6 : 4;
+  write_map(skeleton()->maps.owned_addresses, key, sluice_owned{.deadline = deadline});
 }
 
 uint64_t Dataplane::hash(const Packet& packet) {
-  const Frame frame = packet.frame();
-  return sluice_flow_hash(htonl(packet.source().address), htonl(packet.destination().address),
-                          htons(packet.source().port), htons(packet.destination().port), frame[23], kHashKey0,
-                          kHashKey1);
+  const sluice_address client = element(packet.source().address), service = element(packet.destination().address);
+  const uint16_t client_port = htons(packet.source().port), port = htons(packet.destination().port);
+  if (packet.ipv6())
+    return sluice_flow_hash6(client.words[0], client.words[1],
+                             sluice_key_ipv6(service.words[0], service.words[1], port, packet.protocol_number()),
+                             client_port, kHashKey0, kHashKey1);
+  return sluice_flow_hash(client.ipv4, service.ipv4, client_port, port, packet.protocol_number(), kHashKey0, kHashKey1);
+}
+
+uint64_t Dataplane::affinity_hash(const Packet& packet) {
+  const sluice_address client = element(packet.source().address), service = element(packet.destination().address);
+  if (packet.ipv6())
+    return sluice_flow_hash6(client.words[0], client.words[1],
+                             sluice_key_ipv6(service.words[0], service.words[1], 0, 0), 0, kHashKey0, kHashKey1);
+  return sluice_flow_hash(client.ipv4, service.ipv4, 0, 0, 0, kHashKey0, kHashKey1);
 }
 
 Outcome Dataplane::receive(const Frame& frame) {
   Outcome outcome;
   outcome.frame.resize(frame.size() + 256);
-  const uint64_t forwarded_before = counted(SLUICE_REASON_FORWARDED_LOCAL);
+  const uint64_t rewritten_before = rewritten();
   LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame.data(), .data_out = outcome.frame.data(),
               .data_size_in = static_cast<uint32_t>(frame.size()),
               .data_size_out = static_cast<uint32_t>(outcome.frame.size()), .repeat = 1);
-  must(bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.sluice_xdp), &run), "run sluice_xdp");
+  must(bpf_prog_test_run_opts(bpf_program__fd(skeleton()->progs.sluice_xdp), &run), "run sluice_xdp");
   outcome.frame.resize(run.data_size_out);
   outcome.action = static_cast<int>(run.retval);
-
-  const bool rewritten = outcome.action == XDP_TX || outcome.action == XDP_REDIRECT ||
-                         (outcome.action == XDP_PASS && counted(SLUICE_REASON_FORWARDED_LOCAL) != forwarded_before);
-  if (!rewritten) {
-    EXPECT_TRUE(same_frame(outcome.frame, frame)) << "a packet that is passed or dropped was changed";
-  } else if (checksum_error(frame).empty()) {
+  sluice_handover handover{};
+  if (outcome.frame.size() > sizeof(handover)) std::memcpy(&handover, outcome.frame.data(), sizeof(handover));
+  if (handover.magic == SLUICE_HANDOVER_MAGIC) {
+    outcome.handover = handover.egress;
+    outcome.frame.erase(outcome.frame.begin(), outcome.frame.begin() + sizeof(handover));
+  } else if (outcome.action == XDP_PASS && rewritten() == rewritten_before) {
+    EXPECT_TRUE(same_frame(outcome.frame, frame)) << "a packet that is passed was changed";
+  } else if (outcome.action != XDP_DROP && checksum_error(frame).empty()) {
     EXPECT_EQ(checksum_error(outcome.frame), "") << describe(frame) << "\nbecame\n" << describe(outcome.frame);
   }
   return outcome;
@@ -247,7 +285,7 @@ Outcome Dataplane::send(const Frame& frame, uint32_t gso_segments) {
               .data_size_in = static_cast<uint32_t>(frame.size()),
               .data_size_out = static_cast<uint32_t>(outcome.frame.size()), .ctx_in = &context,
               .ctx_size_in = sizeof(context), .repeat = 1);
-  must(bpf_prog_test_run_opts(bpf_program__fd(skeleton_->progs.sluice_egress), &run), "run sluice_egress");
+  must(bpf_prog_test_run_opts(bpf_program__fd(stack()->progs.sluice_egress), &run), "run sluice_egress");
   outcome.frame.resize(run.data_size_out);
   outcome.action = static_cast<int>(run.retval);
   if (checksum_error(frame).empty()) {
@@ -256,81 +294,115 @@ Outcome Dataplane::send(const Frame& frame, uint32_t gso_segments) {
   return outcome;
 }
 
-uint64_t Dataplane::counted(sluice_reason reason) const {
-  return sum_over_cpus<sluice_reason_counters>(skeleton_->maps.reasons, static_cast<uint32_t>(reason)).packets;
+sluice_count Dataplane::count(sluice_reason reason) const {
+  sluice_count sum = sum_over_cpus<sluice_count>(skeleton()->maps.reasons, static_cast<uint32_t>(reason));
+  const auto backends = loaded_->table<sluice_backend>("backends");
+  for (uint32_t i = 0; i < kBackends; i++) {
+    const uint32_t forwarding = SLUICE_BACKEND_FORWARDING(backends[i].what);
+    if (forwarding == 0) continue;
+    const sluice_counters counters = backend_counters(i);
+    const auto add = [&](sluice_reason of, const sluice_count& more) {
+      if (of != reason) return;
+      sum.packets += more.packets;
+      sum.bytes += more.bytes;
+    };
+    constexpr std::array kForwarded{SLUICE_REASON_FORWARDED_LOCAL, SLUICE_REASON_FORWARDED_NAT,
+                                    SLUICE_REASON_FORWARDED_TUNNEL, SLUICE_REASON_FORWARDED_DIRECT,
+                                    SLUICE_REASON_FORWARDED_IPIP};
+    const bool local = forwarding == SLUICE_FORWARD_LOCAL;
+    if (forwarding <= kForwarded.size()) add(kForwarded.at(forwarding - 1), counters.forwarded);
+    add(local ? SLUICE_REASON_DECAPSULATED : SLUICE_REASON_FORWARDED_NAT, counters.otherwise);
+    add(local ? SLUICE_REASON_RETURNED_LOCAL : SLUICE_REASON_RETURNED_NAT, counters.returned);
+  }
+  return sum;
 }
 
-uint64_t Dataplane::counted_bytes(sluice_reason reason) const {
-  return sum_over_cpus<sluice_reason_counters>(skeleton_->maps.reasons, static_cast<uint32_t>(reason)).bytes;
+uint64_t Dataplane::rewritten() const {
+  const auto reason = static_cast<uint32_t>(SLUICE_REASON_ERROR_FORWARDED);
+  uint64_t sum = sum_over_cpus<sluice_count>(skeleton()->maps.reasons, reason).packets;
+  const auto backends = loaded_->table<sluice_backend>("backends");
+  for (uint32_t i = 0; i < kBackends; i++) {
+    if (SLUICE_BACKEND_FORWARDING(backends[i].what) != SLUICE_FORWARD_LOCAL) continue;
+    const sluice_counters counters = backend_counters(i);
+    sum += counters.forwarded.packets + counters.otherwise.packets;
+  }
+  return sum;
+}
+
+uint64_t Dataplane::counted(uint32_t service, uint32_t backend, sluice_reason reason) const {
+  const sluice_service_reason_key key{
+      .service = service, .reason = static_cast<uint32_t>(reason), .backend = backend, .pad = 0};
+  return sum_over_cpus<sluice_count>(skeleton()->maps.service_reasons, key).packets;
 }
 
 uint64_t Dataplane::counted(const Service& service, sluice_reason reason) const {
-  const sluice_service_reason_key key{.service = service.index, .reason = static_cast<uint32_t>(reason)};
-  return sum_over_cpus<sluice_reason_counters>(skeleton_->maps.service_reasons, key).packets;
-}
-
-sluice_counters Dataplane::service_counters(uint32_t index) const {
-  return sum_over_cpus<sluice_counters>(skeleton_->maps.service_counters, index);
+  uint64_t sum = counted(service.index, SLUICE_NO_BACKEND_INDEX, reason);
+  for (uint32_t i = 0; i < kBackends; i++) sum += counted(service.index, i, reason);
+  return sum;
 }
 
 sluice_counters Dataplane::backend_counters(uint32_t index) const {
-  return sum_over_cpus<sluice_counters>(skeleton_->maps.backend_counters, index);
+  return sum_over_cpus<sluice_counters>(skeleton()->maps.backend_counters, index);
 }
 
-std::vector<FlowEntry> Dataplane::flows() const {
-  const bpf_map* const map = skeleton_->maps.flows;
-  std::vector<FlowEntry> all;
-  sluice_flow_key key{};
-  const sluice_flow_key* before = nullptr;
-  while (bpf_map__get_next_key(map, before, &key, sizeof(key)) == 0) {
-    sluice_flow value{};
-    if (bpf_map__lookup_elem(map, &key, sizeof(key), &value, sizeof(value), 0) == 0) all.emplace_back(key, value);
-    before = &key;
+sluice_counters Dataplane::service_counters(const Service& service) const {
+  sluice_counters sum{};
+  const auto backends = loaded_->table<sluice_backend>("backends");
+  for (uint32_t i = 0; i < kBackends; i++) {
+    if (SLUICE_BACKEND_SERVICE(backends[i].what) != service.index) continue;
+    const sluice_counters one = backend_counters(i);
+    for (const auto member : {&sluice_counters::forwarded, &sluice_counters::otherwise, &sluice_counters::returned}) {
+      (sum.*member).packets += (one.*member).packets;
+      (sum.*member).bytes += (one.*member).bytes;
+    }
+    sum.flows += one.flows;
+  }
+  return sum;
+}
+
+uint32_t Dataplane::jiffies() const {
+  sluice_clock clock{};
+  LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &clock, .ctx_size_in = sizeof(clock));
+  must(bpf_prog_test_run_opts(bpf_program__fd(skeleton()->progs.sluice_clock), &run), "run sluice_clock");
+  return clock.jiffies;
+}
+
+const sluice_stack_bpf* Dataplane::stack() const {
+  return &loaded_->stack();
+}
+
+uint32_t Dataplane::jiffies_per_second() {
+  return agent::dataplane::jiffies_per_second();
+}
+
+const sluice_bpf* Dataplane::skeleton() const {
+  return &loaded_->skeleton();
+}
+
+std::vector<std::pair<std::string, uint64_t>> Dataplane::verified_instructions() const {
+  std::vector<std::pair<std::string, uint64_t>> all;
+  for (const bpf_object* object : {skeleton()->obj, stack()->obj}) {
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, object) {
+      bpf_prog_info info{};
+      uint32_t size = sizeof(info);
+      must(bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size), "program info");
+      all.emplace_back(bpf_program__name(program), info.verified_insns);
+    }
   }
   return all;
 }
 
-std::optional<sluice_flow> Dataplane::flow(Endpoint backend, Endpoint source, uint8_t protocol) const {
-  const sluice_flow_key key = flow_key(backend, source, protocol);
-  sluice_flow value{};
-  if (bpf_map__lookup_elem(skeleton_->maps.flows, &key, sizeof(key), &value, sizeof(value), 0) != 0)
-    return std::nullopt;
-  return value;
+sluice_address element(const Address& address) {
+  sluice_address element{};
+  std::copy_n(address.bytes().begin(), address.size(), element.bytes);
+  return element;
 }
 
-void Dataplane::put_flow(const sluice_flow_key& key, const sluice_flow& value) {
-  write_map(skeleton_->maps.flows, key, value);
-}
-
-void Dataplane::forget_flows() {
-  for (const auto& [key, value] : flows())
-    must(bpf_map__delete_elem(skeleton_->maps.flows, &key, sizeof(key), 0), "delete a flow");
-}
-
-void Dataplane::age(const sluice_flow_key& key, uint64_t seconds) {
-  sluice_flow value{};
-  must(bpf_map__lookup_elem(skeleton_->maps.flows, &key, sizeof(key), &value, sizeof(value), 0),
-       "find the flow to age");
-  value.last_seen = monotonic_now() - seconds * 1'000'000'000;
-  value.touched -= 100'000;
-  put_flow(key, value);
-}
-
-uint64_t Dataplane::verified_instructions() const {
-  bpf_prog_info info{};
-  uint32_t size = sizeof(info);
-  must(bpf_obj_get_info_by_fd(bpf_program__fd(skeleton_->progs.sluice_xdp), &info, &size), "program info");
-  return info.verified_insns;
-}
-
-sluice_flow_key flow_key(Endpoint backend, Endpoint source, uint8_t protocol) {
-  sluice_flow_key key{};
-  key.backend = htonl(backend.address);
-  key.source = htonl(source.address);
-  key.backend_port = htons(backend.port);
-  key.source_port = htons(source.port);
-  key.protocol = protocol;
-  return key;
+uint64_t mac_word(const Mac& mac) {
+  uint64_t word = 0;
+  for (size_t i = 0; i < mac.size(); i++) word |= uint64_t{mac[i]} << (8 * i);
+  return word;
 }
 
 uint64_t monotonic_now() {
@@ -345,10 +417,10 @@ uint64_t monotonic_now() {
                                        << "\n  expected: " << describe(expected);
 }
 
-FlowEntry DataplaneTest::only_flow() const {
-  const std::vector<FlowEntry> all = plane_.flows();
+Flow DataplaneTest::only_flow() const {
+  const std::vector<Flow> all = plane_.flows();
   EXPECT_EQ(all.size(), 1U);
-  return all.empty() ? FlowEntry{} : all.front();
+  return all.empty() ? Flow{} : all.front();
 }
 
 }  // namespace sluice::packets

@@ -1,4 +1,4 @@
-// The layouts that C++ and the kernel share: fixed sizes here, and the same in the BTF of the programs' object.
+// The layouts that C++ and the kernel share: fixed sizes here, and the same to the compiler of the programs.
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <linux/bpf.h>
@@ -14,23 +14,24 @@ namespace sluice::packets {
 namespace {
 
 // Whoever changes one of these raises SLUICE_LAYOUT_VERSION.
-static_assert(sizeof(sluice_service_key_entry) == 16);
+static_assert(sizeof(sluice_config) == 64);
+static_assert(sizeof(sluice_key_entry) == 16);
+static_assert(sizeof(sluice_key6) == 24);
 static_assert(sizeof(sluice_service) == 16);
 static_assert(sizeof(sluice_backend) == 32);
-static_assert(sizeof(sluice_egress) == 16);
-static_assert(sizeof(sluice_flow_key) == 16);
-static_assert(sizeof(sluice_flow) == 48);
-static_assert(sizeof(sluice_owned_key) == 8);
+static_assert(sizeof(sluice_egress) == 64);
+static_assert(sizeof(sluice_peer) == 128);
+static_assert(sizeof(sluice_proof) == 32);
+static_assert(sizeof(sluice_flow4) == 64);  // one cache line
+static_assert(sizeof(sluice_flow6) == 112);
+static_assert(sizeof(sluice_shares) == 16);
+static_assert(sizeof(sluice_owned_key) == 24);
 static_assert(sizeof(sluice_owned) == 8);
-static_assert(sizeof(sluice_config) == 48);
-static_assert(sizeof(sluice_counters) == 40);
-static_assert(sizeof(sluice_reason_counters) == 16);
-static_assert(sizeof(sluice_service_reason_key) == 8);
-static_assert(offsetof(sluice_flow, state) % 4 == 0);  // the programs or bits into the word it begins
-static_assert(SLUICE_REASON_FORWARDED_LOCAL == 0);     // the programs take 0 for "nothing against it"
-// Elements of memory-mapped arrays lie this far apart.
-static_assert(sizeof(sluice_service_key_entry) % 8 == 0 && sizeof(sluice_service) % 8 == 0 &&
-              sizeof(sluice_backend) % 8 == 0 && sizeof(sluice_egress) % 8 == 0 && sizeof(sluice_config) % 8 == 0);
+static_assert(sizeof(sluice_counters) == 64);
+static_assert(sizeof(sluice_count) == 16);
+static_assert(sizeof(sluice_service_reason_key) == 16);
+static_assert(sizeof(sluice_tunnel_meta) == 4);
+static_assert(SLUICE_REASON_FORWARDED_LOCAL == 0);  // the programs take 0 for "nothing against it"
 
 using Object = std::unique_ptr<bpf_object, decltype(&bpf_object__close)>;
 
@@ -41,11 +42,11 @@ Object opened() {
   return {bpf_object__open_mem(elf, size, nullptr), bpf_object__close};
 }
 
-TEST(Words, OfTheServiceTableGiveBackWhatWasPutIn) {
-  const uint64_t word = SLUICE_SERVICE_TABLE_WORD(0xabcdef, 17, 0x87654321);
-  EXPECT_EQ(SLUICE_SERVICE_TABLE_OFFSET(word), 0xabcdefU);
-  EXPECT_EQ(SLUICE_SERVICE_TABLE_LOG2(word), 17U);
-  EXPECT_EQ(SLUICE_SERVICE_TABLE_SEED(word), 0x87654321U);
+TEST(Words, OfTheKeyTableGiveBackWhatWasPutIn) {
+  const uint64_t word = SLUICE_KEY_TABLE_WORD(0xabcdef, 17, 0x87654321);
+  EXPECT_EQ(SLUICE_KEY_TABLE_OFFSET(word), 0xabcdefU);
+  EXPECT_EQ(SLUICE_KEY_TABLE_LOG2(word), 17U);
+  EXPECT_EQ(SLUICE_KEY_TABLE_SEED(word), 0x87654321U);
 }
 
 TEST(Words, OfAServicesTableGiveBackWhatWasPutIn) {
@@ -74,44 +75,62 @@ struct Member {
 #type, #name, offsetof(type, name) \
   }
 
-TEST(Layout, OfEveryMemberIsTheSameInTheProgramsObject) {
-  const Member members[] = {MEMBER(sluice_service_key_entry, service),
-                            MEMBER(sluice_service, flags),
-                            MEMBER(sluice_backend, address),
-                            MEMBER(sluice_backend, port),
-                            MEMBER(sluice_backend, forwarding),
-                            MEMBER(sluice_backend, service),
-                            MEMBER(sluice_egress, source),
-                            MEMBER(sluice_egress, mac),
-                            MEMBER(sluice_egress, mtu),
-                            MEMBER(sluice_flow_key, source),
-                            MEMBER(sluice_flow_key, backend_port),
-                            MEMBER(sluice_flow_key, source_port),
-                            MEMBER(sluice_flow_key, protocol),
-                            MEMBER(sluice_flow, client),
-                            MEMBER(sluice_flow, address),
-                            MEMBER(sluice_flow, client_port),
-                            MEMBER(sluice_flow, port),
-                            MEMBER(sluice_flow, state),
-                            MEMBER(sluice_flow, forwarding),
-                            MEMBER(sluice_flow, client_mac),
-                            MEMBER(sluice_flow, ifindex),
-                            MEMBER(sluice_flow, service),
-                            MEMBER(sluice_flow, backend),
-                            MEMBER(sluice_flow, hash),
-                            MEMBER(sluice_flow, touched),
-                            MEMBER(sluice_owned_key, ifindex),
-                            MEMBER(sluice_config, flow_hash_key),
-                            MEMBER(sluice_config, nat_sources),
+TEST(Layout, OfEveryMemberIsTheSameToTheProgramsCompiler) {
+  const Member members[] = {MEMBER(sluice_config, flow_hash_key),
                             MEMBER(sluice_config, nat_port_first),
                             MEMBER(sluice_config, nat_port_last),
+                            MEMBER(sluice_config, tunnel_port),
+                            MEMBER(sluice_config, underlay4),
+                            MEMBER(sluice_config, underlay6),
+                            MEMBER(sluice_key_entry, value),
+                            MEMBER(sluice_key_entry, extra),
+                            MEMBER(sluice_key6, port),
+                            MEMBER(sluice_key6, protocol),
+                            MEMBER(sluice_service, settings),
+                            MEMBER(sluice_backend, address),
+                            MEMBER(sluice_backend, what),
+                            MEMBER(sluice_egress, mtu),
+                            MEMBER(sluice_egress, mac),
+                            MEMBER(sluice_egress, flags),
+                            MEMBER(sluice_egress, source4),
+                            MEMBER(sluice_egress, device),
+                            MEMBER(sluice_egress, source6),
+                            MEMBER(sluice_peer, state),
+                            MEMBER(sluice_peer, token),
+                            MEMBER(sluice_peer, outer),
+                            MEMBER(sluice_peer, accepted),
+                            MEMBER(sluice_proof, seen),
+                            MEMBER(sluice_flow_head, seen),
+                            MEMBER(sluice_flow_head, control),
+                            MEMBER(sluice_flow_head, next_hop),
+                            MEMBER(sluice_flow_head, service),
+                            MEMBER(sluice_flow_head, backend),
+                            MEMBER(sluice_flow4, source),
+                            MEMBER(sluice_flow4, tuple),
+                            MEMBER(sluice_flow4, client),
+                            MEMBER(sluice_flow4, address),
+                            MEMBER(sluice_flow4, client_port),
+                            MEMBER(sluice_flow4, port),
+                            MEMBER(sluice_flow4, way_checked),
+                            MEMBER(sluice_flow6, source),
+                            MEMBER(sluice_flow6, tuple),
+                            MEMBER(sluice_flow6, client_port),
+                            MEMBER(sluice_flow6, port),
+                            MEMBER(sluice_flow6, client),
+                            MEMBER(sluice_flow6, address),
+                            MEMBER(sluice_shares, half_open6),
+                            MEMBER(sluice_owned_key, ifindex),
+                            MEMBER(sluice_owned_key, vlan),
+                            MEMBER(sluice_owned_key, family),
+                            MEMBER(sluice_counters, otherwise),
+                            MEMBER(sluice_counters, returned),
                             MEMBER(sluice_counters, flows),
-                            MEMBER(sluice_counters, return_bytes),
-                            MEMBER(sluice_reason_counters, bytes),
-                            MEMBER(sluice_service_reason_key, reason)};
-  const Object object = opened();
-  ASSERT_NE(object, nullptr);
-  const btf* const types = bpf_object__btf(object.get());
+                            MEMBER(sluice_count, bytes),
+                            MEMBER(sluice_service_reason_key, reason),
+                            MEMBER(sluice_service_reason_key, backend)};
+  const std::unique_ptr<btf, decltype(&btf__free)> parsed(btf__parse(SLUICE_LAYOUT_OBJECT, nullptr), btf__free);
+  const btf* const types = parsed.get();
+  ASSERT_NE(types, nullptr);
   for (const Member& member : members) {
     const int id = btf__find_by_name_kind(types, member.type, BTF_KIND_STRUCT);
     ASSERT_GT(id, 0) << member.type;
@@ -134,17 +153,25 @@ TEST(Layout, OfEveryMapIsThatOfItsTypes) {
     size_t key, value;
     bool mapped;
   } maps[] = {{"config", 4, sizeof(sluice_config), true},
-              {"service_keys", 4, sizeof(sluice_service_key_entry), true},
+              {"keys", 4, sizeof(sluice_key_entry), true},
+              {"keys6", 4, sizeof(sluice_key6), true},
               {"services", 4, sizeof(sluice_service), true},
-              {"slots", 4, sizeof(uint64_t), true},
+              {"slots", 4, sizeof(uint16_t), true},
               {"backends", 4, sizeof(sluice_backend), true},
               {"egress", 4, sizeof(sluice_egress), true},
-              {"flows", sizeof(sluice_flow_key), sizeof(sluice_flow), false},
+              {"peers", 4, sizeof(sluice_peer), true},
+              {"proofs", 4, sizeof(sluice_proof), true},
+              {"flows4", 4, sizeof(sluice_flow4), true},
+              {"half_open4", 4, sizeof(sluice_flow4), true},
+              {"flows6", 4, sizeof(sluice_flow6), true},
+              {"half_open6", 4, sizeof(sluice_flow6), true},
+              {"shares", 4, sizeof(sluice_shares), true},
               {"owned_addresses", sizeof(sluice_owned_key), sizeof(sluice_owned), false},
-              {"service_counters", 4, sizeof(sluice_counters), false},
+              {"sources4", sizeof(sluice_sources4_key), 4, false},
+              {"sources6", sizeof(sluice_sources6_key), 4, false},
               {"backend_counters", 4, sizeof(sluice_counters), false},
-              {"reasons", 4, sizeof(sluice_reason_counters), false},
-              {"service_reasons", sizeof(sluice_service_reason_key), sizeof(sluice_reason_counters), false}};
+              {"reasons", 4, sizeof(sluice_count), false},
+              {"service_reasons", sizeof(sluice_service_reason_key), sizeof(sluice_count), false}};
   for (const auto& c : maps) {
     SCOPED_TRACE(c.name);
     const bpf_map* const map = bpf_object__find_map_by_name(object.get(), c.name);
@@ -159,8 +186,11 @@ TEST(Layout, OfEveryMapIsThatOfItsTypes) {
 
 TEST(Verifier, NeedsFewInstructions) {
   const Dataplane plane;
-  EXPECT_GT(plane.verified_instructions(), 1000U);
-  EXPECT_LT(plane.verified_instructions(), 100'000U) << "of a million: verification time and room for more";
+  for (const auto& [program, instructions] : plane.verified_instructions()) {
+    RecordProperty(program, std::to_string(instructions));
+    EXPECT_GT(instructions, 0U) << program;
+    EXPECT_LT(instructions, 200'000U) << program << ": of a million: verification time and room for more";
+  }
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "bpf/sluice.skel.h"
+#include "bpf/stack.skel.h"
 #include "tests/packets/dataplane.h"
 
 namespace sluice::packets {
@@ -28,7 +29,7 @@ constexpr size_t kTransfer = 4 << 20;
 sockaddr_in socket_address(Endpoint end) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(end.address);
+  address.sin_addr.s_addr = htonl(end.address.last());
   address.sin_port = htons(end.port);
   return address;
 }
@@ -97,16 +98,13 @@ class LiveTest : public ::testing::Test {
     connect_namespace(client_, "out", kOutMac, "198.18.0");
     connect_namespace(backend_, "back", kBackMac, "198.19.0");
     ip_commands("addr add 10.244.0.5/32 dev lo\n");
-    plane_ = std::make_unique<Dataplane>(Options{.interface = if_nametoindex("out"), .mac = kOutMac});
+    plane_ = std::make_unique<Dataplane>(Options{.interface = if_nametoindex("out"), .egress = 4, .mac = kOutMac});
     plane_back_ = std::make_unique<Dataplane>(
-        Options{.interface = if_nametoindex("back"), .mac = kBackMac, .maps_of = plane_.get()});
+        Options{.interface = if_nametoindex("back"), .egress = 3, .mac = kBackMac, .maps_of = plane_.get()});
     attach(*plane_, "out");
     attach(*plane_back_, "back");
-    sluice_egress egress{.ifindex = if_nametoindex("back"), .source = htonl(ip("198.19.0.1")), .mac = {}, .mtu = 1500};
-    std::copy(kBackMac.begin(), kBackMac.end(), egress.mac);
-    plane_->set_egress(3, egress);
-    plane_->settings().nat_sources[0] = htonl(ip("198.19.0.1"));
-    plane_->write_settings();
+    way_out(3, "back", kBackMac, ip("198.19.0.1"));
+    way_out(4, "out", kOutMac, ip("198.18.0.1"));
     client_.run([this] {
       tcp_errors_ = snmp("Tcp", "InCsumErrors");
       udp_errors_ = snmp("Udp", "InCsumErrors");
@@ -116,6 +114,16 @@ class LiveTest : public ::testing::Test {
     plane_back_.reset();
     plane_.reset();
     ip_commands("link del out\nlink del back\naddr del 10.244.0.5/32 dev lo\n");
+  }
+
+  void way_out(uint32_t index, const std::string& name, const Mac& mac, uint32_t source) const {
+    sluice_egress out{};
+    out.ifindex = out.device = if_nametoindex(name.c_str());
+    out.mtu = 1500;
+    out.source4 = htonl(source);
+    std::copy(mac.begin(), mac.end(), out.mac);
+    plane_->egress(index) = out;
+    plane_->set_key(source, 0, 0, SLUICE_ADDRESS_NODE | SLUICE_ADDRESS_NAT);
   }
 
   // A veth pair to a namespace, <net>.1 here and <net>.2 there. Over there checksums are computed by the sender, since
@@ -141,7 +149,7 @@ class LiveTest : public ::testing::Test {
         "attach XDP");
     LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
     Socket::check(bpf_tc_hook_create(&hook), "make a tc hook");
-    LIBBPF_OPTS(bpf_tc_opts, tc, .prog_fd = bpf_program__fd(plane.skeleton()->progs.sluice_egress));
+    LIBBPF_OPTS(bpf_tc_opts, tc, .prog_fd = bpf_program__fd(plane.stack()->progs.sluice_egress));
     Socket::check(bpf_tc_attach(&hook, &tc), "attach tc");
   }
 
@@ -210,11 +218,11 @@ TEST_F(LiveTest, RepliesOfALocalBackendInLargePacketsReachTheClientWhoeverComput
     transfer_tcp(service_);
     server.join();
   }
-  const sluice_counters counters = plane_->service_counters(service.index);
+  const sluice_counters counters = plane_->service_counters(service);
   EXPECT_EQ(counters.flows, 2U);
-  EXPECT_GE(counters.return_packets, 2 * kTransfer / 1448);  // counted as the segments they are cut into
-  EXPECT_GE(counters.return_bytes, 2 * kTransfer);
-  for (const auto& [key, record] : plane_->flows()) EXPECT_TRUE(SLUICE_FLOW_CLOSED(record.state)) << int{record.state};
+  EXPECT_GE(counters.returned.packets, 2 * kTransfer / 1448);  // counted as the segments they are cut into
+  EXPECT_GE(counters.returned.bytes, 2 * kTransfer);
+  for (const Flow& flow : plane_->flows()) EXPECT_TRUE(SLUICE_FLOW_CLOSED(flow.state)) << flow.state;
 }
 
 TEST_F(LiveTest, DatagramsOfALocalBackendReachTheClientWhoeverComputesTheirChecksums) {
@@ -249,7 +257,7 @@ TEST_F(LiveTest, NatRedirectsToTheBackendsInterfaceAndBackToTheClients) {
   transfer_tcp(service_);
   server.join();
   exchange_udp(service_, *datagrams);
-  EXPECT_GE(plane_->service_counters(service.index).return_packets, kTransfer / 1460);
+  EXPECT_GE(plane_->service_counters(service).returned.packets, kTransfer / 1460);
   EXPECT_EQ(backend_.call<uint64_t>([] { return snmp("Tcp", "InCsumErrors") + snmp("Udp", "InCsumErrors"); }), 0U);
 }
 

@@ -31,10 +31,16 @@ link add lan address 02:5c:00:00:00:01 type veth peer name lanpeer
 link add core address 02:5c:00:00:00:02 type veth peer name corepeer
 addr add 192.0.2.1/24 dev lan
 addr add 10.9.0.1/24 dev core
+link set lan addrgenmode none
+link set lanpeer addrgenmode none
+link set core addrgenmode none
+link set corepeer addrgenmode none
 link set lan up
 link set lanpeer up
 link set core up
 link set corepeer up
+addr add 2001:db8:c000:200::1/56 dev lan nodad
+addr add 2001:db8:a09::1/56 dev core nodad
 neigh add 192.0.2.254 lladdr 02:5c:00:00:00:fe nud permanent dev lan
 neigh add 192.0.2.50 lladdr 02:5c:00:00:00:50 nud permanent dev lan
 neigh add 10.9.0.20 lladdr 02:5c:00:00:09:14 nud permanent dev core
@@ -43,6 +49,14 @@ route add 10.77.0.0/16 via 10.9.0.20
 route add blackhole 100.64.0.0/24
 route add unreachable 100.64.1.0/24
 route add prohibit 100.64.2.0/24
+neigh add 2001:db8:c000:200::fe lladdr 02:5c:00:00:00:fe nud permanent dev lan
+neigh add 2001:db8:c000:200::32 lladdr 02:5c:00:00:00:50 nud permanent dev lan
+neigh add 2001:db8:a09::14 lladdr 02:5c:00:00:09:14 nud permanent dev core
+route add 2001:db8:c633:6400::/56 via 2001:db8:c000:200::fe
+route add 2001:db8:a4d::/48 via 2001:db8:a09::14
+route add blackhole 2001:db8:6440::/56
+route add unreachable 2001:db8:6440:100::/56
+route add prohibit 2001:db8:6440:200::/56
 )";
 
 Interfaces& mutable_interfaces() {
@@ -58,6 +72,7 @@ class NetworkEnvironment : public ::testing::Environment {
           fmt::format("a network namespace of its own: {} (needs CAP_SYS_ADMIN)", std::strerror(errno)));
     ip_commands(kTopology);
     set_sysctl("net/ipv4/ip_forward", "1");
+    set_sysctl("net/ipv6/conf/all/forwarding", "1");
     mutable_interfaces() = {.lan = if_nametoindex("lan"), .core = if_nametoindex("core")};
   }
 };

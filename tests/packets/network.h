@@ -4,6 +4,8 @@
 //
 //   lan   192.0.2.1/24, kLanMac     the programs' interface; clients behind the router 192.0.2.254
 //   core  10.9.0.1/24, kCoreMac     backends in nat
+//
+// The same in IPv6 by Address::in_ipv6().
 #pragma once
 
 #include <cstdint>

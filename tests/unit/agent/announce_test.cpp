@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "node-agent/announce/gratuitous_arp.h"
+#include "node-agent/announce/frames.h"
+#include "node-agent/announce/groups.h"
+#include "node-agent/announce/heralds.h"
 #include "node-agent/announce/ownership.h"
 
 namespace sluice::agent::announce {
@@ -28,24 +30,38 @@ const std::vector<dataplane::AttachedInterface> kAttached = {{"eth0", 2, datapla
                                                              {"lan1", 3, dataplane::AttachMode::native, "veth"}};
 
 TEST(Ownership, OnlyTheFirstNodeOwns) {
-  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a", "b"}), "a", kAttached, {}).owned,
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a", "b"}), "a", kAttached, {}, {}).owned,
               ElementsAre(OwnedAddress{ip("192.0.2.1"), 2}, OwnedAddress{ip("192.0.2.1"), 3}));
-  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a", "b"}), "b", kAttached, {}).owned, IsEmpty());
-  EXPECT_THAT(ownership(announcing("192.0.2.1", {}), "b", kAttached, {}).owned, IsEmpty());
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a", "b"}), "b", kAttached, {}, {}).owned, IsEmpty());
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {}), "b", kAttached, {}, {}).owned, IsEmpty());
 }
 
 TEST(Ownership, OnlyOnInterfacesThatThePatternsName) {
-  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a"}, {"lan*"}), "a", kAttached, {}).owned,
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a"}, {"lan*"}), "a", kAttached, {}, {}).owned,
               ElementsAre(OwnedAddress{ip("192.0.2.1"), 3}));
-  const auto none = ownership(announcing("192.0.2.1", {"a"}, {"wan0"}), "a", kAttached, {});
+  const auto none = ownership(announcing("192.0.2.1", {"a"}, {"wan0"}), "a", kAttached, {}, {});
   EXPECT_THAT(none.owned, IsEmpty());
   EXPECT_THAT(none.announcing, IsEmpty()) << "reached on no interface, it is not announced";
 }
 
 TEST(Ownership, ForAnAddressOfTheMachineTheKernelAnswers) {
-  const auto outcome = ownership(announcing("192.0.2.1", {"a"}), "a", kAttached, {ip("192.0.2.1")});
+  const auto outcome = ownership(announcing("192.0.2.1", {"a"}), "a", kAttached, {}, {ip("192.0.2.1")});
   EXPECT_THAT(outcome.owned, IsEmpty());
   EXPECT_THAT(outcome.announcing, ElementsAre(ip("192.0.2.1")));
+}
+
+// Frames for it come in by the device below, with a tag; announced it is by itself.
+TEST(Ownership, VlansAboveAnAttachedInterfaceByTheirNameOnly) {
+  const std::vector<VlanDevice> vlans = {{"eth0.10", 20, 2, 10}, {"eth9.10", 21, 9, 10}};
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a"}, {"eth*.10"}), "a", kAttached, vlans, {}).owned,
+              ElementsAre(OwnedAddress{ip("192.0.2.1"), 2, 10}));
+  EXPECT_THAT(ownership(announcing("192.0.2.1", {"a"}), "a", kAttached, vlans, {}).owned,
+              ElementsAre(OwnedAddress{ip("192.0.2.1"), 2}, OwnedAddress{ip("192.0.2.1"), 3}));
+  EXPECT_EQ(device_of({ip("192.0.2.1"), 2, 10}, vlans), 20U);
+  EXPECT_EQ(device_of({ip("192.0.2.1"), 2, 11}, vlans), 0U);
+  EXPECT_EQ(device_of({ip("192.0.2.1"), 2}, vlans), 2U);
+  EXPECT_THAT(solicited_node_groups({{ip("2001:db8::1"), 2, 10}, {ip("2001:db8::1"), 2, 11}}, vlans),
+              ElementsAre(Group{20, ip("ff02::1:ff00:1")}));
 }
 
 TEST(Ownership, TakenIsWhatWasNotOwnedBefore) {
@@ -57,7 +73,7 @@ TEST(Ownership, TakenIsWhatWasNotOwnedBefore) {
 
 TEST(GratuitousArp, IsAFrameToAllWithTheAddressAsSenderAndTarget) {
   const dataplane::Mac mac = {2, 0, 0, 0, 0, 7};
-  const std::array<uint8_t, kArpFrame> request = {
+  const Frame request = {
       0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,   0, 0, 0, 0, 7, 8, 6,  // Ethernet
       0,    1,    8,    0,    6,    4,    0,   1,                    // a request about IPv4 on Ethernet
       2,    0,    0,    0,    0,    7,    192, 0, 2, 1,              // sender
@@ -67,6 +83,42 @@ TEST(GratuitousArp, IsAFrameToAllWithTheAddressAsSenderAndTarget) {
   const auto reply = gratuitous_arp(mac, ip("192.0.2.1"), ArpForm::reply);
   EXPECT_EQ(reply[21], 2);
   EXPECT_TRUE(std::equal(mac.begin(), mac.end(), reply.begin() + 32));
+}
+
+TEST(UnsolicitedAdvertisement, OverridesAtAllNodes) {
+  const Frame wanted = {
+      0x33, 0x33, 0,    0,    0,    1,  2,  0,   0, 0, 0, 7, 0x86, 0xdd,  // Ethernet, all nodes
+      0x60, 0,    0,    0,    0,    32, 58, 255,                          // IPv6: 32 bytes of ICMPv6, from here
+      0x20, 0x01, 0x0d, 0xb8, 0,    0,  0,  0,   0, 0, 0, 0, 0,    0,    0, 0x10,  // source
+      0xff, 0x02, 0,    0,    0,    0,  0,  0,   0, 0, 0, 0, 0,    0,    0, 1,     // all nodes
+      136,  0,    0xf9, 0x06, 0x20, 0,  0,  0,                                     // advertisement, override only
+      0x20, 0x01, 0x0d, 0xb8, 0,    0,  0,  0,   0, 0, 0, 0, 0,    0,    0, 0x10,  // target
+      2,    1,    2,    0,    0,    0,  0,  7,                                     // its link-layer address
+  };
+  EXPECT_EQ(unsolicited_advertisement({2, 0, 0, 0, 0, 7}, ip("2001:db8::10")), wanted);
+}
+
+TEST(Announcement, IsBothFormsOfArpOrOneAdvertisement) {
+  const dataplane::Mac mac = {2, 0, 0, 0, 0, 7};
+  EXPECT_THAT(announcement(mac, ip("192.0.2.1")), ElementsAre(gratuitous_arp(mac, ip("192.0.2.1"), ArpForm::request),
+                                                              gratuitous_arp(mac, ip("192.0.2.1"), ArpForm::reply)));
+  EXPECT_THAT(announcement(mac, ip("2001:db8::1")), ElementsAre(unsolicited_advertisement(mac, ip("2001:db8::1"))));
+}
+
+TEST(Groups, SolicitedNodeGroupHasTheLastThreeBytes) {
+  EXPECT_EQ(solicited_node(ip("2001:db8::12:3456")), ip("ff02::1:ff12:3456"));
+  EXPECT_EQ(multicast_mac(ip("ff02::1:ff12:3456")), (dataplane::Mac{0x33, 0x33, 0xff, 0x12, 0x34, 0x56}));
+}
+
+TEST(Groups, OneForAllAddressesThatShareItOnEachInterface) {
+  EXPECT_THAT(
+      solicited_node_groups({{ip("192.0.2.1"), 2},
+                             {ip("2001:db8:1::1"), 2},
+                             {ip("2001:db8:1::1"), 3},
+                             {ip("2001:db8:2::1"), 2},
+                             {ip("2001:db8::2"), 2}},
+                            {}),
+      ElementsAre(Group{2, ip("ff02::1:ff00:1")}, Group{2, ip("ff02::1:ff00:2")}, Group{3, ip("ff02::1:ff00:1")}));
 }
 
 class HeraldsTest : public testing::Test {

@@ -86,9 +86,58 @@ loadBalancers:
                 {"eth0", InterfaceMode::unset}, {"en*", InterfaceMode::generic}, {"eth1", InterfaceMode::unset}}));
   ASSERT_EQ(config.services.size(), 1U);
   EXPECT_EQ(config.services[0].affinity, state::Affinity::client_ip);
+  EXPECT_EQ(config.services[0].affinity_seconds, 60U);
   EXPECT_EQ(config.services[0].forwarding, state::Forwarding::nat);
   EXPECT_EQ(config.services[0].drain_seconds, 0U);
   EXPECT_EQ(config.services[0].groups[0].weight, 0U);
+}
+
+TEST(StandaloneConfig, ForwardingIsTakenByName) {
+  const std::pair<const char*, state::Forwarding> rows[] = {{"Auto", state::Forwarding::automatic},
+                                                            {"NAT", state::Forwarding::nat},
+                                                            {"Tunnel", state::Forwarding::tunnel},
+                                                            {"Direct", state::Forwarding::direct}};
+  for (const auto& [name, forwarding] : rows) {
+    const auto config = good(with_balancer(std::string(kGood) + "  forwarding: " + name + "\n"));
+    ASSERT_EQ(config.services.size(), 1U) << name;
+    EXPECT_EQ(config.services[0].forwarding, forwarding) << name;
+  }
+}
+
+TEST(StandaloneConfig, AllowedSourcesOfBothFamiliesAreTakenByEveryService) {
+  const auto config = good(with_balancer(R"(- name: web
+  addresses: [192.0.2.10, "2001:db8::10"]
+  ports: [{name: http, port: 80}]
+  backends: [{name: a, address: 10.0.0.2}, {name: b, address: "2001:db8:1::2"}]
+  allowedSources: [203.0.113.0/24, "2001:db8:2::/48", 203.0.113.7/32]
+)"));
+  ASSERT_EQ(config.services.size(), 2U);
+  for (const state::Service& service : config.services) {
+    ASSERT_EQ(service.allowed_sources.size(), 3U) << service.id;
+    EXPECT_EQ(service.allowed_sources[1].to_string(), "2001:db8:2::/48");
+  }
+}
+
+TEST(StandaloneConfig, DualStackIsAServiceForEachFamilyWithItsAddressesAndBackends) {
+  const auto config = good(with_balancer(R"(- name: web
+  addresses: [192.0.2.10, "2001:db8::10", 192.0.2.11]
+  ports: [{name: http, port: 80}, {name: https, port: 443}]
+  backends: [{name: a, address: "2001:db8:1::2", weight: 3}, {name: b, address: 10.0.0.2}]
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv6, IPv4]
+)"));
+  ASSERT_EQ(config.services.size(), 4U);
+  EXPECT_EQ(config.services[0].id, "web/http");
+  EXPECT_EQ(config.services[1].id, "web/http/IPv6");
+  EXPECT_EQ(config.services[3].id, "web/https/IPv6");
+  EXPECT_EQ(config.services[0].addresses.size(), 2U);
+  EXPECT_EQ(config.services[0].groups, (std::vector<state::Group>{{"b", 1}}));
+  ASSERT_EQ(config.services[1].addresses.size(), 1U);
+  EXPECT_EQ(config.services[1].addresses[0].to_string(), "2001:db8::10");
+  EXPECT_EQ(config.services[1].groups, (std::vector<state::Group>{{"a", 3}}));
+  ASSERT_EQ(config.services[1].backends.size(), 1U);
+  EXPECT_EQ(config.services[1].backends[0].address.to_string(), "2001:db8:1::2");
+  EXPECT_EQ(config.services[1].backends[0].group, 0U);
 }
 
 TEST(StandaloneConfig, NoLoadBalancersIsAWishButHasToBeWritten) {
@@ -118,7 +167,7 @@ TEST(StandaloneConfig, AllMistakesAreFoundInTheOrderOfTheirLines) {
   EXPECT_THAT(found, ElementsAre(HasSubstr("lb.yaml:4:9: loadBalancers[0].name: must be 1..63 lower-case letters"),
                                  HasSubstr("lb.yaml:5:27: loadBalancers[0].addresses[1]: 192.0.2.10 is given twice"),
                                  HasSubstr("lb.yaml:6:30: loadBalancers[0].ports[0].port: must be 1..65535, is 0"),
-                                 HasSubstr("backends[0].address: must be an IPv4 address, is \"nonsense\"")));
+                                 HasSubstr("backends[0].address: must be an address, is \"nonsense\"")));
 }
 
 struct Refused {
@@ -145,9 +194,22 @@ const Refused kRefused[] = {
      "- {name: w, name: w, addresses: [192.0.2.1], ports: [{name: p, port: 1}], backends: [{name: a, address: "
      "10.0.0.1}]}",
      "loadBalancers[0].name: is given twice"},
-    {"ipv6",
-     "- {name: w, addresses: [\"2001:db8::1\"], ports: [{name: p, port: 1}], backends: [{name: a, address: 10.0.0.1}]}",
-     "loadBalancers[0].addresses[0]: NotSupported: IPv6 is not built yet"},
+    {"address_not_canonical",
+     "- {name: w, addresses: [\"2001:DB8::1\"], ports: [{name: p, port: 1}], backends: [{name: a, address: "
+     "\"2001:db8:1::1\"}]}",
+     "addresses[0]: must be an address, is \"2001:DB8::1\": not in canonical form (RFC 5952): write 2001:db8::1"},
+    {"link_local",
+     "- {name: w, addresses: [\"fe80::1\"], ports: [{name: p, port: 1}], backends: [{name: a, address: "
+     "\"2001:db8:1::1\"}]}",
+     "fe80::1 is not the address of a single host"},
+    {"address_of_a_family_without_a_backend",
+     "- {name: w, addresses: [192.0.2.1, \"2001:db8::1\"], ports: [{name: p, port: 1}], backends: [{name: a, address: "
+     "10.0.0.1}]}",
+     "addresses: an address is IPv6 and no backend is"},
+    {"backend_of_a_family_without_an_address",
+     "- {name: w, addresses: [\"2001:db8::1\"], ports: [{name: p, port: 1}], backends: [{name: a, address: 10.0.0.1}, "
+     "{name: b, address: \"2001:db8:1::1\"}]}",
+     "backends: a backend is IPv4 and no address is"},
     {"loopback",
      "- {name: w, addresses: [127.0.0.1], ports: [{name: p, port: 1}], backends: [{name: a, address: 10.0.0.1}]}",
      "127.0.0.1 is not the address of a single host"},
@@ -205,11 +267,15 @@ const Refused kRefused[] = {
      "- {name: w, addresses: [192.0.2.1], addressPools: [x], ports: [{name: p, port: 1}], backends: [{name: a, "
      "address: 10.0.0.1}]}",
      "addressPools: NotSupported"},
-    {"allowed_sources",
-     "- {name: w, addresses: [192.0.2.1], allowedSources: [10.0.0.0/8], ports: [{name: p, port: 1}], backends: [{name: "
-     "a, address: "
-     "10.0.0.1}]}",
-     "allowedSources: NotSupported"},
+    {"allowed_source_with_host_bits",
+     "- {name: w, addresses: [192.0.2.1], allowedSources: [10.0.0.1/8], ports: [{name: p, port: 1}], backends: [{name: "
+     "a, address: 10.0.0.1}]}",
+     "allowedSources[0]: must be a prefix as 203.0.113.0/24, is \"10.0.0.1/8\""},
+    {"affinity_timeout_above",
+     "- {name: w, addresses: [192.0.2.1], sessionAffinity: {clientIP: {timeoutSeconds: 86401}}, ports: [{name: p, "
+     "port: "
+     "1}], backends: [{name: a, address: 10.0.0.1}]}",
+     "sessionAffinity.clientIP.timeoutSeconds: must be 1..86400, is 86401"},
     {"health_check",
      "- {name: w, addresses: [192.0.2.1], healthCheck: {}, ports: [{name: p, port: 1}], backends: [{name: a, address: "
      "10.0.0.1}]}",
@@ -218,20 +284,27 @@ const Refused kRefused[] = {
      "- {name: w, addresses: [192.0.2.1], sharingKey: k, ports: [{name: p, port: 1}], backends: [{name: a, address: "
      "10.0.0.1}]}",
      "sharingKey: NotSupported"},
-    {"tunnel",
-     "- {name: w, addresses: [192.0.2.1], forwarding: Tunnel, ports: [{name: p, port: 1}], backends: [{name: a, "
+    {"forwarding_unknown",
+     "- {name: w, addresses: [192.0.2.1], forwarding: DSR, ports: [{name: p, port: 1}], backends: [{name: a, "
      "address: 10.0.0.1}]}",
-     "forwarding: NotSupported"},
+     "forwarding: must be Auto or NAT or Tunnel or Direct, is \"DSR\""},
     {"local_policy",
      "- {name: w, addresses: [192.0.2.1], externalTrafficPolicy: Local, ports: [{name: p, port: 1}], backends: [{name: "
      "a, address: "
      "10.0.0.1}]}",
-     "externalTrafficPolicy: NotSupported"},
-    {"dual_stack",
-     "- {name: w, addresses: [192.0.2.1], ipFamilyPolicy: PreferDualStack, ports: [{name: p, port: 1}], backends: "
-     "[{name: a, address: "
-     "10.0.0.1}]}",
-     "ipFamilyPolicy: NotSupported"},
+     "externalTrafficPolicy: there are no other nodes without Kubernetes"},
+    {"dual_stack_with_one_family",
+     "- {name: w, addresses: [192.0.2.1], ipFamilyPolicy: RequireDualStack, ports: [{name: p, port: 1}], backends: "
+     "[{name: a, address: 10.0.0.1}]}",
+     "ipFamilyPolicy: RequireDualStack, but the addresses are of one family"},
+    {"single_stack_with_two_families",
+     "- {name: w, addresses: [192.0.2.1, \"2001:db8::1\"], ipFamilyPolicy: SingleStack, ports: [{name: p, port: 1}], "
+     "backends: [{name: a, address: 10.0.0.1}, {name: b, address: \"2001:db8:1::1\"}]}",
+     "ipFamilyPolicy: SingleStack, but the addresses are of both families"},
+    {"family_without_an_address",
+     "- {name: w, addresses: [192.0.2.1], ipFamilies: [IPv4, IPv6], ports: [{name: p, port: 1}], backends: [{name: a, "
+     "address: 10.0.0.1}]}",
+     "ipFamilies[1]: no address is IPv6: list one"},
     {"address_taken_by_another",
      "- {name: w, addresses: [192.0.2.1], ports: [{name: p, port: 1}], backends: [{name: a, address: 10.0.0.1}]}\n"
      "- {name: v, addresses: [192.0.2.1], ports: [{name: p, port: 1}], backends: [{name: a, address: 10.0.0.1}]}",

@@ -301,7 +301,7 @@ TEST_F(CoreInterfaces, DeviceThatIsAnotherNowIsAttachedAgain) {
   watcher_.view.links[2].mac = {2, 0, 0, 0, 0, 77};
   kernel_.calls.clear();
   core.on_network();
-  EXPECT_THAT(kernel_.calls, ElementsAre("attach", "update_next_hops"));
+  EXPECT_THAT(kernel_.calls, ElementsAre("attach", "update_ways"));
   core.on_network();
   EXPECT_EQ(kernel_.calls.size(), 2U);
 }

@@ -130,7 +130,7 @@ TEST_F(CoreTest, BackendsOfThisNodeAreLocalTargets) {
   state.services["s/http"].backends[1].node = "node2";
   core.apply(state);
   EXPECT_EQ(watcher_.targets(), (nexthop::Targets{{ip("10.0.0.2"), true}, {ip("10.0.0.3"), false}}));
-  EXPECT_TRUE(kernel_.next_hops.at(ip("10.0.0.2")).local);
+  EXPECT_TRUE(kernel_.network.next_hops.at(ip("10.0.0.2")).local);
 }
 
 TEST_F(CoreTest, SourceAddressOfTheNodeBeforeTheRoutes) {
@@ -139,7 +139,7 @@ TEST_F(CoreTest, SourceAddressOfTheNodeBeforeTheRoutes) {
   auto state = small_state(1, 1);
   state.nodes["node1"].source_addresses = {ip("10.0.0.200")};
   core.apply(state);
-  EXPECT_EQ(kernel_.next_hops.at(ip("10.0.0.2")).source, ip("10.0.0.200"));
+  EXPECT_EQ(kernel_.network.next_hops.at(ip("10.0.0.2")).source, ip("10.0.0.200"));
 }
 
 TEST_F(CoreTest, BackendWithoutAWayIsAFailureOfItsServiceUntilThereIsOne) {
@@ -152,7 +152,7 @@ TEST_F(CoreTest, BackendWithoutAWayIsAFailureOfItsServiceUntilThereIsOne) {
   EXPECT_THAT(condition(core, "Programmed").message, HasSubstr("backend 10.0.0.3: reached through docker0"));
   watcher_.unresolved.clear();
   core.on_network();
-  EXPECT_EQ(kernel_.calls.back(), "update_next_hops");
+  EXPECT_EQ(kernel_.calls.back(), "update_ways");
   EXPECT_THAT(core.facts().failures, IsEmpty());
 }
 
@@ -197,16 +197,21 @@ TEST_F(CoreTest, ReasonIsTheCauseThatWasFoundWhateverTheErrno) {
 }
 
 TEST_F(CoreTest, MtuOfADeviceThatIsAWayReachesTheMaps) {
+  watcher_.view.links[4] = {4, "eth2", "", {2, 0, 0, 0, 0, 4}, true, true};
   Core core = make({{"eth0"}, {"eth1"}});
   core.set_watcher(&watcher_);
   core.apply(small_state(1, 1));
   kernel_.calls.clear();
-  watcher_.view.links[3].mtu = 1400;
+  watcher_.view.links[4].mtu = 1400;
   core.on_network();
-  EXPECT_THAT(kernel_.calls, IsEmpty()) << "no way leaves by eth1";
+  EXPECT_THAT(kernel_.calls, IsEmpty()) << "neither attached nor a way to a backend";
   watcher_.view.links[2].mtu = 1400;
   core.on_network();
-  EXPECT_THAT(kernel_.calls, ElementsAre("update_next_hops"));
+  EXPECT_THAT(kernel_.calls, ElementsAre("update_ways"));
+  kernel_.calls.clear();
+  watcher_.view.links[3].mtu = 1400;
+  core.on_network();
+  EXPECT_THAT(kernel_.calls, ElementsAre("update_ways")) << "clients may be behind what is attached";
 }
 
 TEST_F(CoreTest, FailuresOfTheProgramAndOfLaterVerificationAreTold) {

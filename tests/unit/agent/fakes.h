@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,27 +25,33 @@ struct FakeKernel {
 
   std::vector<std::string> calls;  // "open", "program", "attach", ... in order
   std::optional<state::DesiredState> programmed;
-  dataplane::NextHops next_hops;
   std::vector<dataplane::InterfaceRequest> attached;
   std::vector<std::string> without_egress;
   std::vector<dataplane::OwnedAddress> owned;
   std::chrono::nanoseconds owned_for{};
   size_t owned_room = SIZE_MAX;
+  std::vector<dataplane::Peer> peers_left;  // by an earlier process
+  std::map<std::string, dataplane::Proof> proofs;
+  std::vector<tunnel::Frame> probes;    // sent
+  dataplane::Network network;           // as told last
+  std::set<net::IpAddress> nat_behind;  // what a sweep finds
+  std::optional<Error> refuse_probe;
+  std::optional<health::NodeFacts> node;  // nullopt: nobody looks
 };
 
 class FakeDataplane final : public dataplane::Dataplane {
  public:
   explicit FakeDataplane(FakeKernel& kernel) : kernel_(kernel) {}
   dataplane::ProgramOutcome program(const state::DesiredState& desired, const std::string& /*node*/,
-                                    const dataplane::NextHops& next_hops) override {
+                                    const dataplane::Network& network) override {
     kernel_.calls.emplace_back("program");
     kernel_.programmed = desired;
-    kernel_.next_hops = next_hops;
+    kernel_.network = network;
     return {kernel_.program_failures, 1};
   }
-  Status update_next_hops(const dataplane::NextHops& next_hops) override {
-    kernel_.calls.emplace_back("update_next_hops");
-    kernel_.next_hops = next_hops;
+  Status update_ways(const dataplane::Network& network) override {
+    kernel_.calls.emplace_back("update_ways");
+    kernel_.network = network;
     return {};
   }
   dataplane::ProgramOutcome verify() override { return {kernel_.verify_failures, 0}; }
@@ -76,9 +83,12 @@ class FakeDataplane final : public dataplane::Dataplane {
   }
   [[nodiscard]] Result<std::vector<dataplane::OwnedAddress>> owned() const override { return kernel_.owned; }
   [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override { return std::nullopt; }
+  [[nodiscard]] std::vector<dataplane::Peer> peers() const override { return kernel_.peers_left; }
+  [[nodiscard]] std::map<std::string, dataplane::Proof> proofs() const override { return kernel_.proofs; }
   Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {
     dataplane::SweepOutcome outcome;
     outcome.services_with_old_flows = kernel_.old_flows;
+    outcome.peers_with_nat_flows = kernel_.nat_behind;
     return outcome;
   }
   [[nodiscard]] Result<dataplane::Counters> counters() const override { return dataplane::Counters{}; }
@@ -94,6 +104,8 @@ class FakeDataplane final : public dataplane::Dataplane {
 };
 
 inline Kernel to_kernel(FakeKernel& kernel) {
+  std::function<health::NodeFacts(const std::vector<std::string>&)> read_node;
+  if (kernel.node) read_node = [&kernel](const std::vector<std::string>&) { return *kernel.node; };
   return {[&kernel]() -> Result<std::unique_ptr<dataplane::Dataplane>> {
             kernel.calls.emplace_back("open");
             if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
@@ -106,10 +118,16 @@ inline Kernel to_kernel(FakeKernel& kernel) {
           [&kernel]() -> Status {
             if (kernel.refuse_open) return tl::unexpected(*kernel.refuse_open);
             return {};
+          },
+          read_node,
+          [&kernel](const tunnel::Frame& frame) -> Status {
+            if (kernel.refuse_probe) return tl::unexpected(*kernel.refuse_probe);
+            kernel.probes.push_back(frame);
+            return {};
           }};
 }
 
-// A network with eth0 (the default route's) and eth1; every IPv4 target on eth0 is resolved at once.
+// A network with eth0 (the default route's) and eth1; every target is behind eth0 and resolved at once.
 class FakeWatcher final : public nexthop::NetworkWatcher {
  public:
   FakeWatcher() {
@@ -127,8 +145,14 @@ class FakeWatcher final : public nexthop::NetworkWatcher {
       if (unresolved.contains(address)) {
         update.ways.unresolved[address] = unresolved[address];
       } else if (usable_.contains(2)) {
-        update.ways.next_hops[address] = {
-            on_this_node, 2, {2, 0, 0, 0, 0, 9}, net::IpAddress::parse("10.0.0.1").value()};
+        const auto source = net::IpAddress::parse(address.is_ipv4() ? "10.0.0.1" : "fd00::1").value();
+        update.ways.next_hops[address] = {on_this_node, 2, {2, 0, 0, 0, 0, 9}, source};
+        nexthop::Way& way = update.ways.every[address];
+        way.local = on_this_node;
+        way.ifindex = way.transmit_by = 2;
+        way.source = source;
+        way.own = {2, 0, 0, 0, 0, 2};
+        way.mtu = 1500;
       }
     }
     return update;

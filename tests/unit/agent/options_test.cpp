@@ -67,6 +67,11 @@ TEST(Options, HelpAndVersionEndWellAndNonsenseWithTwo) {
            {"--config", "x", "--announce-grace", "soon"},
            {"--config", "x", "--interface-mode", "fast"},
            {"--config", "x", "--max-flows", "many"},
+           {"--config", "x", "--max-flows", "4194305"},
+           {"--config", "x", "--max-flows", "4294967295"},
+           {"--config", "x", "--max-slots", "134217729"},
+           {"--config", "x", "--max-backends", "16777217"},
+           {"--config", "x", "--max-services", "1048577"},
            {"--check"},
            {"--no-such-flag"},
        }) {

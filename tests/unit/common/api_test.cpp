@@ -25,6 +25,7 @@ state::DesiredState example() {
   state.epoch = 3;
   state.revision = 1ULL << 60;
   state.flow_hash_key = {1, UINT64_MAX};
+  state.tunnel = {.port = 6083, .keys = {{7, {3, UINT64_MAX}}}};
   state.services["Service/default/web/http"] = {
       .id = "Service/default/web/http",
       .addresses = {ip("192.0.2.10")},
@@ -32,6 +33,7 @@ state::DesiredState example() {
       .protocol = state::Protocol::udp,
       .forwarding = state::Forwarding::nat,
       .affinity = state::Affinity::client_ip,
+      .affinity_seconds = 60,
       .traffic_policy = state::TrafficPolicy::local,
       .allowed_sources = {net::Prefix::parse("10.0.0.0/8").value()},
       .drain_seconds = 30,
@@ -81,7 +83,21 @@ TEST(Wire, AServiceIsWhatTheProtoSays) {
   EXPECT_EQ(service.affinity(), wire::AFFINITY_CLIENT_IP);
   EXPECT_EQ(service.traffic_policy(), wire::TRAFFIC_POLICY_LOCAL);
   EXPECT_EQ(service.backends(0).joined(), 4U);
+  EXPECT_EQ(service.affinity_seconds(), 60U);
   EXPECT_EQ(message.flow_hash_key(1), UINT64_MAX);
+  EXPECT_EQ(message.tunnel().port(), 6083U);
+  EXPECT_EQ(message.tunnel().keys(0).id(), 7U);
+  EXPECT_EQ(message.tunnel().keys(0).secret(1), UINT64_MAX);
+}
+
+TEST(Wire, WhatAnEarlierVersionDoesNotSayIsTheDefault) {
+  wire::DesiredState message = example_on_the_wire();
+  message.clear_tunnel();
+  message.mutable_services(0)->clear_affinity_seconds();
+  const auto state = parse(message.SerializeAsString());
+  ASSERT_TRUE(state) << state.error().message();
+  EXPECT_EQ(state->tunnel, state::Tunnel{});
+  EXPECT_EQ(state->services.begin()->second.affinity_seconds, 10'800U);
 }
 
 TEST(Wire, BadShapesAreRefusedWithTheirField) {
@@ -90,6 +106,9 @@ TEST(Wire, BadShapesAreRefusedWithTheirField) {
     std::function<void(wire::DesiredState&)> spoil;
   } rows[] = {
       {"flow_hash_key: ", [](wire::DesiredState& s) { s.add_flow_hash_key(1); }},
+      {"tunnel.port: ", [](wire::DesiredState& s) { s.mutable_tunnel()->set_port(65536); }},
+      {"tunnel.keys[0].secret: 3 words",
+       [](wire::DesiredState& s) { s.mutable_tunnel()->mutable_keys(0)->add_secret(1); }},
       {"services[1]: listed twice", [](wire::DesiredState& s) { *s.add_services() = s.services(0); }},
       {"nodes[1]: listed twice", [](wire::DesiredState& s) { *s.add_nodes() = s.nodes(0); }},
       {"announcements[1]: listed twice", [](wire::DesiredState& s) { *s.add_announcements() = s.announcements(0); }},
@@ -145,6 +164,7 @@ TEST(Wire, BadDeltasAreRefusedWithTheirField) {
   } rows[] = {
       {"from: ", [](wire::Delta& d) { d.clear_from(); }},
       {"to: ", [](wire::Delta& d) { d.set_to(std::string(33, 'b')); }},
+      {"tunnel.keys[0].secret: 0 words", [](wire::Delta& d) { d.mutable_tunnel()->add_keys(); }},
       {"upsert_services[0].protocol: ", [](wire::Delta& d) { d.add_upsert_services(); }},
       {"upsert_nodes[0].addresses[0]: ", [](wire::Delta& d) { d.add_upsert_nodes()->add_addresses("x"); }},
       {"upsert_announcements[0].address: ", [](wire::Delta& d) { d.add_upsert_announcements(); }},
@@ -177,17 +197,24 @@ TEST(Json, AnyStateComesBack) {
 }
 
 TEST(Json, IsReadable) {
-  EXPECT_EQ(to_json(example()), R"({
+  state::DesiredState state = example();
+  state.services.begin()->second.backends.push_back(
+      {.address = ip("10.0.0.2"), .port = 8080, .node = "n2", .joined = state::kNotYet});
+  EXPECT_EQ(
+      to_json(state),
+      R"({
 "clusterId": "c",
 "epoch": 3,
 "revision": 1152921504606846976,
 "flowHashKey": ["0x0000000000000001", "0xffffffffffffffff"],
+"tunnel": {"port":6083,"keys":[{"id":7,"secret":["0x0000000000000003","0xffffffffffffffff"]}]},
 "services": [
   {"id":"Service/default/web/http","addresses":["192.0.2.10"],"port":80,"protocol":"UDP","forwarding":"NAT",)"
-                                R"("affinity":"ClientIP","trafficPolicy":"Local","allowedSources":["10.0.0.0/8"],)"
-                                R"("drainSeconds":30,"groups":[{"name":"a","weight":90}],"backends":[{"address":)"
-                                R"("10.0.0.1","port":8080,"group":0,"node":"n1","zone":"z","joined":4,"left":0}],)"
-                                R"("sizes":[{"from":0,"log2":10}]}
+      R"("affinity":"ClientIP","affinitySeconds":60,"trafficPolicy":"Local","allowedSources":["10.0.0.0/8"],)"
+      R"("drainSeconds":30,"groups":[{"name":"a","weight":90}],"backends":[{"address":)"
+      R"("10.0.0.1","port":8080,"group":0,"node":"n1","zone":"z","joined":4,"left":0},{"address":"10.0.0.2","port":8080,"group":0,"node":"n2","zone":"",)"
+      R"("joined":"NotYet","left":0}],)"
+      R"("sizes":[{"from":0,"log2":10}]}
 ],
 "nodes": [
   {"name":"n1","addresses":["10.9.0.1"],"sourceAddresses":["10.9.0.2"]}
@@ -221,6 +248,10 @@ TEST(Json, WhatIsWrongIsRefusedWithItsField) {
       {R"("epoch": 3)", R"("epoch": -3)", "epoch: not a whole number"},
       {R"("epoch": 3)", R"("epoch": 3.5)", "epoch: not a whole number"},
       {R"("0x0000000000000001", )", "", "flowHashKey: 1 words"},
+      {R"("port":6083)", R"("port":65536)", "tunnel.port: "},
+      {R"("id":7,)", "", "tunnel.keys[0].id: missing"},
+      {R"("0x0000000000000003",)", "", "tunnel.keys[0].secret: 1 words"},
+      {R"("joined":4)", R"("joined":"Later")", "services[0].backends[0].joined: "},
       {"0x0000000000000001", "0x000000000000000g", "flowHashKey[0]: "},
       {R"("services": [)", R"("services": [7,)", "services[0]: not an object"},
       {R"("nodes": [)", R"("nodes": [{}, )", "nodes[0].name: missing"},

@@ -53,6 +53,19 @@ TEST(Delta, HoldsOnlyWhatChanged) {
   EXPECT_TRUE(delta->upsert_services.empty());
 }
 
+TEST(Delta, HoldsTheTunnelOnlyWhereItChanged) {
+  DesiredState a;
+  a.cluster_id = "c";
+  a.tunnel.keys = {{1, {1, 1}}};
+  DesiredState b = a;
+  b.nodes["n"] = {.name = "n"};
+  EXPECT_EQ(make_delta(a, b)->tunnel, std::nullopt);
+  b.tunnel.keys.push_back({2, {2, 2}});
+  const auto delta = make_delta(a, b);
+  EXPECT_EQ(delta->tunnel, b.tunnel);
+  EXPECT_EQ(apply_delta(a, *delta).value(), b);
+}
+
 TEST(Delta, DoesNotCrossClustersOrFlowHashKeys) {
   DesiredState a;
   a.cluster_id = "c";

@@ -193,5 +193,24 @@ TEST(AddressRange, TextIsTheShortestFormAndComesBack) {
   }
 }
 
+TEST(Prefix, IsReadLooselyAsKubernetesReadsSourceRanges) {
+  const std::pair<const char*, const char*> rows[] = {
+      {"10.0.0.0/8", "10.0.0.0/8"},
+      {" 10.1.2.3/8\n", "10.0.0.0/8"},
+      {"2001:DB8:0::1/32", "2001:db8::/32"},
+      {"203.0.113.7/32", "203.0.113.7/32"},
+      {"::/0", "::/0"},
+  };
+  for (const auto& [text, prefix] : rows) {
+    const auto read = Prefix::parse_loosely(text);
+    ASSERT_TRUE(read) << text;
+    EXPECT_EQ(read->to_string(), prefix) << text;
+  }
+  for (const char* text : {"", " ", "/", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/", "10.0.0/8", "::ffff:10.0.0.0/104",
+                           "10.0.0.0/8,11.0.0.0/8", "office"}) {
+    EXPECT_FALSE(Prefix::parse_loosely(text)) << text;
+  }
+}
+
 }  // namespace
 }  // namespace sluice::net

@@ -46,6 +46,7 @@ inline state::Service random_service(const std::string& id) {
   service.forwarding = *rc::gen::element(state::Forwarding::automatic, state::Forwarding::nat,
                                          state::Forwarding::tunnel, state::Forwarding::direct);
   service.affinity = *rc::gen::element(state::Affinity::none, state::Affinity::client_ip);
+  service.affinity_seconds = *rc::gen::element(10'800U, 1U, 86'400U);
   service.traffic_policy = *rc::gen::element(state::TrafficPolicy::cluster, state::TrafficPolicy::local);
   if (*rc::gen::arbitrary<bool>()) {
     const net::IpAddress source = random_address();
@@ -59,11 +60,20 @@ inline state::Service random_service(const std::string& id) {
                                 .group = *rc::gen::inRange<uint32_t>(0, 2),
                                 .node = random_name(),
                                 .zone = random_name(),
-                                .joined = *rc::gen::inRange<uint64_t>(0, 5),
+                                .joined = *rc::gen::element<uint64_t>(0, 1, 2, 3, 4, state::kNotYet),
                                 .left = *rc::gen::inRange<uint64_t>(0, 9)});
   }
   service.sizes = {{0, *rc::gen::inRange<uint8_t>(0, 20)}};
   return service;
+}
+
+inline state::Tunnel random_tunnel() {
+  state::Tunnel tunnel;
+  tunnel.port = *rc::gen::element<uint16_t>(6082, 1, 65535);
+  for (int i = *rc::gen::inRange(0, 3); i > 0; --i) {
+    tunnel.keys.push_back({*rc::gen::arbitrary<uint32_t>(), {*rc::gen::arbitrary<uint64_t>(), UINT64_MAX}});
+  }
+  return tunnel;
 }
 
 // Of right shape; not always valid.
@@ -73,6 +83,7 @@ inline state::DesiredState random_state() {
   state.epoch = *rc::gen::arbitrary<uint64_t>();
   state.revision = *rc::gen::arbitrary<uint64_t>();
   state.flow_hash_key = {1, UINT64_MAX};
+  state.tunnel = random_tunnel();
   for (const std::string& id : random_names()) state.services[id] = random_service(id);
   for (const std::string& name : random_names()) {
     state.nodes[name] = {.name = name, .addresses = random_addresses(), .source_addresses = random_addresses()};

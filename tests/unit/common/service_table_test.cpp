@@ -262,5 +262,24 @@ TEST(ForgetHistory, OfEverythingLeavesOnePlane) {
   }));
 }
 
+TEST(ServiceTable, AStayThatIsYetToComeIsInNoTableAndNoBoundary) {
+  const Service before = service({stay(1, 0), stay(2, 3), stay(3, 0, 5)});
+  Service ahead = before;
+  ahead.backends.push_back(stay(3, state::kNotYet));
+  ahead.backends.push_back(stay(4, state::kNotYet));
+  EXPECT_EQ(build_service_table(ahead), build_service_table(before));
+  EXPECT_EQ(boundaries(ahead), boundaries(before));
+  for (const Revision revision : {Revision{0}, Revision{3}, Revision{5}, UINT64_MAX}) {
+    EXPECT_EQ(table_at(ahead, revision), table_at(before, revision)) << revision;
+  }
+}
+
+TEST(ServiceTable, ForgettingAllLetsNobodyJoin) {
+  const Service kept = forget_history(service({stay(1, 2), stay(2, state::kNotYet)}), UINT64_MAX);
+  ASSERT_EQ(kept.backends.size(), 2U);
+  EXPECT_EQ(kept.backends[0].joined, 0U);
+  EXPECT_EQ(kept.backends[1].joined, state::kNotYet);
+}
+
 }  // namespace
 }  // namespace sluice::maglev

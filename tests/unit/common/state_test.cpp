@@ -25,6 +25,7 @@ DesiredState example() {
   state.epoch = 3;
   state.revision = 9;
   state.flow_hash_key = {1, 2};
+  state.tunnel = {.port = 6082, .keys = {{1, {3, 4}}, {2, {5, 6}}}};
   Service web{.id = "Service/default/web/http",
               .addresses = {ip("192.0.2.10"), ip("192.0.2.11")},
               .port = 80,
@@ -61,6 +62,13 @@ TEST(Backend, IsInTheChoiceFromJoinedUpToLeft) {
   EXPECT_TRUE(backend("10.0.0.1", 80, 0, 4, 0).in_choice_at(UINT64_MAX));
 }
 
+TEST(Backend, ThatHasNotJoinedYetIsInNoChoice) {
+  const Backend ahead = backend("10.0.0.1", 80, 0, kNotYet, 0);
+  EXPECT_FALSE(ahead.in_choice_at(0));
+  EXPECT_FALSE(ahead.in_choice_at(9));
+  EXPECT_FALSE(ahead.in_choice_at(UINT64_MAX)) << "now";
+}
+
 TEST(Validate, TakesAStateThatCanBeProgrammed) {
   const Status status = validate(example());
   EXPECT_TRUE(status) << status.error().message();
@@ -73,6 +81,27 @@ TEST(Validate, TakesOneEndpointThroughTwoGroupsAndAGroupChangedAtOneRevision) {
   DesiredState state = example();
   web(state).backends = {backend("10.0.0.1", 80, 0, 1, 5), backend("10.0.0.1", 80, 1, 3, 0),
                          backend("10.0.0.1", 80, 0, 5, 0)};
+  const Status status = validate(state);
+  EXPECT_TRUE(status) << status.error().message();
+}
+
+TEST(Validate, TakesABackendThatHasNotJoinedYetAlsoAfterAnEarlierStay) {
+  DesiredState state = example();
+  web(state).backends[1].joined = kNotYet;
+  const Status status = validate(state);
+  EXPECT_TRUE(status) << status.error().message();
+}
+
+TEST(Validate, TakesAServiceOfEitherFamilyWithSourcesAndNodesOfBoth) {
+  DesiredState state = example();
+  Service six = web(state);
+  six.id += "/IPv6";
+  six.addresses = {ip("2001:db8::10")};
+  six.backends = {backend("2001:db8:1::1", 8080, 0, 0, 0)};
+  six.allowed_sources.push_back(net::Prefix::parse("2001:db8:2::/48").value());
+  state.services[six.id] = six;
+  web(state).allowed_sources = six.allowed_sources;
+  state.nodes["n1"].addresses.push_back(ip("2001:db8::1"));
   const Status status = validate(state);
   EXPECT_TRUE(status) << status.error().message();
 }
@@ -92,11 +121,41 @@ TEST(Validate, NamesTheFieldThatIsWrong) {
       {"].traffic_policy: ", [](DesiredState& s) { web(s).traffic_policy = static_cast<TrafficPolicy>(2); }},
       {"allowed_sources[0]: ", [](DesiredState& s) { web(s).allowed_sources[0].length = 33; }},
       {"allowed_sources[0]: ", [](DesiredState& s) { web(s).allowed_sources[0].address = ip("10.0.0.1"); }},
+      {"affinity_seconds: 0",
+       [](DesiredState& s) {
+         web(s).affinity = Affinity::client_ip;
+         web(s).affinity_seconds = 0;
+       }},
+      {"affinity_seconds: 86401",
+       [](DesiredState& s) {
+         web(s).affinity = Affinity::client_ip;
+         web(s).affinity_seconds = 86'401;
+       }},
+      {"addresses[1]: of another family", [](DesiredState& s) { web(s).addresses[1] = ip("2001:db8::1"); }},
+      {"backends[0].address: of another family",
+       [](DesiredState& s) {
+         web(s).addresses = {ip("2001:db8::1"), ip("2001:db8::2")};
+       }},
+      {"backends[2].address: of another family",
+       [](DesiredState& s) { web(s).backends[2].address = ip("2001:db8::1"); }},
+      {"tunnel.port: 0", [](DesiredState& s) { s.tunnel.port = 0; }},
+      {"tunnel.keys: more than 2",
+       [](DesiredState& s) {
+         s.tunnel.keys.push_back({3, {7, 8}});
+       }},
+      {"tunnel.keys[1].id: ", [](DesiredState& s) { s.tunnel.keys[1].id = 1; }},
+      {"tunnel.keys[1].secret: 0", [](DesiredState& s) { s.tunnel.keys[1].secret = {}; }},
       {"groups[1].weight: ", [](DesiredState& s) { web(s).groups[1].weight = 1001; }},
       {"backends[2].address: ", [](DesiredState& s) { web(s).backends[2].address = {}; }},
       {"backends[2].port: ", [](DesiredState& s) { web(s).backends[2].port = 0; }},
       {"backends[2].group: ", [](DesiredState& s) { web(s).backends[2].group = 2; }},
       {"backends[2].joined: ", [](DesiredState& s) { web(s).backends[2].joined = 10; }},
+      {"backends[0].left: ", [](DesiredState& s) { web(s).backends[0].joined = kNotYet; }},
+      {"twice in group 0",
+       [](DesiredState& s) {
+         web(s).backends[0] = web(s).backends[1];
+         web(s).backends[1].joined = kNotYet;
+       }},
       {"backends[0].left: ", [](DesiredState& s) { web(s).backends[0].left = 10; }},
       {"backends[1].left: ", [](DesiredState& s) { web(s).backends[1].left = 7; }},
       {"twice in group 0", [](DesiredState& s) { web(s).backends[1].joined = 4; }},
@@ -156,6 +215,19 @@ TEST(Digest, OfTheEmptyStateIsFixed) {
   EXPECT_EQ(digest(DesiredState{}).hex(), "4356a4e3e04cd87d4bd046ff62ef8ac82db4d0158d64efc84e2931c527caffa5");
 }
 
+TEST(AsOf, LeavesOutWhatAnEarlierVersionDoesNotKnow) {
+  DesiredState state = example();
+  web(state).affinity_seconds = 60;
+  web(state).backends[1].joined = kNotYet;
+  EXPECT_EQ(as_of(state, kContract), state);
+  const DesiredState older = as_of(state, 0);
+  EXPECT_EQ(older.tunnel, Tunnel{});
+  EXPECT_EQ(older.services.begin()->second.affinity_seconds, 10'800U);
+  EXPECT_EQ(older.services.begin()->second.backends.size(), 2U);
+  EXPECT_EQ(older.revision, state.revision);
+  EXPECT_TRUE(validate(older));
+}
+
 TEST(Digest, SeesEveryField) {
   const std::vector<std::function<void(DesiredState&)>> changes = {
       [](DesiredState&) {},
@@ -170,6 +242,13 @@ TEST(Digest, SeesEveryField) {
       [](DesiredState& s) { web(s).protocol = Protocol::udp; },
       [](DesiredState& s) { web(s).forwarding = Forwarding::nat; },
       [](DesiredState& s) { web(s).affinity = Affinity::client_ip; },
+      [](DesiredState& s) { web(s).affinity_seconds = 1; },
+      [](DesiredState& s) { s.tunnel.port = 6081; },
+      [](DesiredState& s) { s.tunnel.keys.pop_back(); },
+      [](DesiredState& s) { std::swap(s.tunnel.keys[0], s.tunnel.keys[1]); },
+      [](DesiredState& s) { s.tunnel.keys[0].id = 9; },
+      [](DesiredState& s) { s.tunnel.keys[0].secret[0] = 9; },
+      [](DesiredState& s) { s.tunnel.keys[0].secret[1] = 9; },
       [](DesiredState& s) { web(s).traffic_policy = TrafficPolicy::local; },
       [](DesiredState& s) { web(s).allowed_sources.clear(); },
       [](DesiredState& s) { web(s).allowed_sources[0].length = 9; },

@@ -252,5 +252,77 @@ TEST(Forget, ForgettingAllLeavesThePresentOnly) {
   EXPECT_EQ(maglev::build_service_table(now).planes.at(0).size(), table.size());
 }
 
+Backend not_yet(Backend backend) {
+  backend.joined = kNotYet;
+  return backend;
+}
+
+TEST(EvolveAhead, MemberIsListedWithoutABoundaryAndJoinsWhenItNeedNotWaitAnyMore) {
+  const Service before = evolve(nullptr, members(1), 1);
+  const Service waiting = evolve(&before, service({{"web", 1}}, {member(0), not_yet(member(1))}), 2);
+  ASSERT_EQ(waiting.backends.size(), 2U);
+  EXPECT_EQ(waiting.backends[1].joined, kNotYet);
+  EXPECT_EQ(waiting.sizes, before.sizes) << "the table grows when it joins";
+  EXPECT_TRUE(maglev::boundaries(waiting).empty());
+  EXPECT_EQ(evolve(&waiting, service({{"web", 1}}, {member(0), not_yet(member(1))}), 3), waiting);
+
+  const Service joined = evolve(&waiting, members(2), 4);
+  ASSERT_EQ(joined.backends.size(), 2U);
+  EXPECT_EQ(joined.backends[1].joined, 4U);
+  EXPECT_EQ(joined.sizes.back(), (TableSize{4, maglev::wanted_log2(2)}));
+  EXPECT_EQ(maglev::boundaries(joined), std::vector<Revision>{4});
+}
+
+TEST(EvolveAhead, MemberThatIsNotWantedAnyMoreIsGoneWithoutATrace) {
+  const Service before = evolve(nullptr, members(1), 1);
+  const Service waiting = evolve(&before, service({{"web", 1}}, {member(0), not_yet(member(1))}), 2);
+  EXPECT_EQ(evolve(&waiting, members(1), 3), before);
+}
+
+TEST(EvolveAhead, MemberThatHasJoinedIsNotConcerned) {
+  const Service before = evolve(nullptr, members(2), 1);
+  EXPECT_EQ(evolve(&before, service({{"web", 1}}, {member(0), not_yet(member(1))}), 2), before);
+}
+
+TEST(EvolveAhead, FirstMembersOfANewServiceAreThereSinceEver) {
+  const Service now = evolve(nullptr, service({{"web", 1}}, {not_yet(member(0)), not_yet(member(1))}), 1);
+  EXPECT_EQ(now, evolve(nullptr, members(2), 1));
+}
+
+TEST(EvolveAhead, AnEmptyChoiceIsJoinedAtOnce) {
+  Service now = evolve(nullptr, members(1), 1);
+  now = evolve(&now, members(0), 2);
+  now = evolve(&now, service({{"web", 1}}, {not_yet(member(1)), not_yet(member(2))}), 3);
+  ASSERT_EQ(now.backends.size(), 3U);
+  EXPECT_EQ(now.backends[1].joined, 3U);
+  EXPECT_EQ(now.backends[2].joined, 3U);
+}
+
+TEST(EvolveAhead, ThoseThatWaitJoinWhenTheLastOfTheChoiceLeaves) {
+  Service now = evolve(nullptr, members(1), 1);
+  now = evolve(&now, service({{"web", 1}}, {member(0), not_yet(member(1))}), 2);
+  now = evolve(&now, service({{"web", 1}}, {not_yet(member(1))}), 3);
+  ASSERT_EQ(now.backends.size(), 2U);
+  EXPECT_EQ(now.backends[0].left, 3U);
+  EXPECT_EQ(now.backends[1].joined, 3U);
+}
+
+TEST(EvolveAhead, ChoiceOfMembersWithoutWeightIsAnEmptyOne) {
+  Service now = evolve(nullptr, service({{"old", 0}}, {member(0)}), 1);
+  now = evolve(&now, service({{"old", 0}, {"new", 1}}, {member(0), not_yet(member(1, 1))}), 2);
+  EXPECT_EQ(now.backends.back().joined, 2U);
+}
+
+TEST(EvolveAhead, AgainAfterAnEarlierStay) {
+  Service now = evolve(nullptr, members(2), 1);
+  now = evolve(&now, members(1), 2);
+  now = evolve(&now, service({{"web", 1}}, {member(0), not_yet(member(1))}), 3);
+  ASSERT_EQ(now.backends.size(), 3U);
+  EXPECT_EQ(now.backends[1].left, 2U);
+  EXPECT_EQ(now.backends[2].joined, kNotYet);
+  EXPECT_EQ(forget(now, UINT64_MAX).backends.size(), 2U);
+  EXPECT_EQ(forget(now, UINT64_MAX).backends[1].joined, kNotYet);
+}
+
 }  // namespace
 }  // namespace sluice::state

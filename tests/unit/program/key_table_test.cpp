@@ -10,11 +10,36 @@
 namespace sluice::agent::program {
 namespace {
 
-using testing::find_index;
+using Keys = std::map<uint64_t, KeyValue>;
+
+std::optional<KeyValue> find(const ImageView& image, uint64_t key) {
+  const auto* entry = testing::find_entry(image, key, [](const auto&) { return true; });
+  return entry == nullptr ? std::nullopt : std::optional(KeyValue{entry->value, entry->extra});
+}
+
+// How the table has to change to hold exactly these.
+KeyTable::Delta delta(const KeyTable& table, const Keys& wanted) {
+  KeyTable::Delta delta;
+  for (const auto& [key, value] : wanted) {
+    if (table.find(key) != value) {
+      delta.set.emplace_back(key, value);
+    }
+  }
+  for (const auto& [key, position] : table.positions()) {
+    if (!wanted.contains(key)) {
+      delta.removed.push_back(key);
+    }
+  }
+  return delta;
+}
+
+KeyTable decode(const Image& image) {
+  return KeyTable::decode(image.view(), [](const sluice_key_entry& entry) { return entry.value < 4096; });
+}
 
 Sizes small(uint32_t entries) {
   Sizes sizes;
-  sizes.service_keys = entries;
+  sizes.keys = entries;
   sizes.services = 4096;
   sizes.slots = 64;
   sizes.backends = 64;
@@ -31,13 +56,14 @@ class Stepped {
  public:
   explicit Stepped(uint32_t entries) : image_(small(entries)), table_(entries) {}
 
-  KeyTable::Room set(const KeyTable::Keys& wanted) {
-    KeyTable::Change change = table_.prepare(wanted);
+  KeyTable::Room set(const Keys& wanted) {
+    const auto wished = delta(table_, wanted);
+    KeyTable::Change change = table_.prepare(wished);
     if (change.room != KeyTable::Room::fits) {
       return change.room;
     }
     WriteList writes;
-    table_.commit(wanted, std::move(change), writes);
+    table_.commit(wished, std::move(change), writes);
     for (const Write& write : writes.writes()) {
       for (uint32_t i = 0; i < write.count; ++i) {
         apply(Write{write.map, write.ordered, write.word + i, 1, 0}, writes.values(write).subspan(i, 1),
@@ -55,10 +81,10 @@ class Stepped {
     return KeyTable::Room::fits;
   }
 
-  void check(const KeyTable::Keys& wanted) {
+  void check(const Keys& wanted) {
     for (const auto& keys : {held_, wanted}) {
-      for (const auto& [key, service] : keys) {
-        const auto found = find_index(image_.view(), key);
+      for (const auto& [key, value] : keys) {
+        const auto found = find(image_.view(), key);
         const auto before = held_.find(key);
         const auto after = wanted.find(key);
         const bool as_before = before == held_.end() ? !found : found == before->second;
@@ -70,14 +96,14 @@ class Stepped {
 
   Image image_;
   KeyTable table_;
-  KeyTable::Keys held_;
+  Keys held_;
   size_t stores_ = 0;
 };
 
-KeyTable::Keys range_of_keys(uint32_t first, uint32_t count) {
-  KeyTable::Keys keys;
+Keys range_of_keys(uint32_t first, uint32_t count) {
+  Keys keys;
   for (uint32_t n = first; n < first + count; ++n) {
-    keys[key(n)] = n;
+    keys[key(n)] = {n, n * 3};
   }
   return keys;
 }
@@ -86,7 +112,7 @@ TEST(KeyTable, TenThousandSequentialAddressesHaveShortProbeSequences) {
   KeyTable table(1U << 18);
   const auto keys = range_of_keys(0, 10000);
   WriteList writes;
-  table.commit(keys, table.prepare(keys), writes);
+  table.commit(delta(table, keys), table.prepare(delta(table, keys)), writes);
   EXPECT_LE(table.longest_probe(), 4U);
   EXPECT_GE(table.size(), 40000U) << "built at a load of at most a quarter";
 }
@@ -95,9 +121,10 @@ TEST(KeyTable, HoldsAsManyKeysAsItSays) {
   KeyTable table(1024);
   const auto keys = range_of_keys(0, table.max_keys());
   WriteList writes;
-  auto change = table.prepare(keys);
+  const auto wished = delta(table, keys);
+  auto change = table.prepare(wished);
   ASSERT_EQ(change.room, KeyTable::Room::fits);
-  table.commit(keys, std::move(change), writes);
+  table.commit(wished, std::move(change), writes);
   EXPECT_LE(table.longest_probe(), static_cast<uint32_t>(SLUICE_MAX_PROBES));
 }
 
@@ -119,7 +146,7 @@ TEST(KeyTable, AKeyThatLeadsElsewhereIsOneStore) {
   Stepped stepped(1024);
   auto keys = range_of_keys(0, 20);
   stepped.set(keys);
-  keys[key(7)] = 99;
+  keys[key(7)] = {99, 98};
   stepped.set(keys);
   EXPECT_EQ(stepped.stores_, 1U);
 }
@@ -138,17 +165,18 @@ TEST(KeyTable, AFormerKeysEntryIsNotGivenToAnotherBeforeTheGracePeriod) {
   Stepped stepped(1024);
   stepped.set(range_of_keys(0, 16));
   std::map<uint64_t, size_t> entries;
-  for (size_t i = 0; i < stepped.image_.view().service_keys.size(); ++i) {
-    entries[stepped.image_.view().service_keys[i].key] = i;
+  for (size_t i = 0; i < stepped.image_.view().keys.size(); ++i) {
+    entries[stepped.image_.view().keys[i].key] = i;
   }
   const size_t size = stepped.table_.size();
   for (uint32_t round = 1; round < 8; ++round) {
     stepped.set(range_of_keys(round * 2, 16));
     ASSERT_EQ(stepped.table_.size(), size);
     for (uint32_t n = 0; n < 16; ++n) {
-      const auto& entry = stepped.image_.view().service_keys[entries[key(n)]];
+      const auto& entry = stepped.image_.view().keys[entries[key(n)]];
       ASSERT_TRUE(entry.key == key(n) || entry.key == SLUICE_KEY_EMPTY || entry.key == SLUICE_KEY_DELETED);
-      ASSERT_EQ(entry.service, n);
+      ASSERT_EQ(entry.value, n);
+      ASSERT_EQ(entry.extra, n * 3);
     }
   }
 }
@@ -156,7 +184,7 @@ TEST(KeyTable, AFormerKeysEntryIsNotGivenToAnotherBeforeTheGracePeriod) {
 TEST(KeyTable, SaysWhetherAGracePeriodWouldMakeRoom) {
   Stepped stepped(128);
   ASSERT_EQ(stepped.set(range_of_keys(0, 24)), KeyTable::Room::fits);
-  EXPECT_EQ(stepped.table_.prepare(range_of_keys(0, 100)).room, KeyTable::Room::full);
+  EXPECT_EQ(stepped.table_.prepare(delta(stepped.table_, range_of_keys(0, 100))).room, KeyTable::Room::full);
   // Everything changes: the other generation is taken at some point.
   KeyTable::Room room = KeyTable::Room::fits;
   for (uint32_t round = 1; round < 20 && room == KeyTable::Room::fits; ++round) {
@@ -173,10 +201,11 @@ TEST(KeyTable, DecodesWhatItHasWritten) {
     stepped.set(range_of_keys(round * 7, 30));
     stepped.table_.grace_over();
   }
-  KeyTable decoded = KeyTable::decode(stepped.image_.view());
+  KeyTable decoded = decode(stepped.image_);
   EXPECT_EQ(decoded.word(), stepped.table_.word());
   WriteList writes;
-  decoded.commit(stepped.held_, decoded.prepare(stepped.held_), writes);
+  const auto wished = delta(decoded, stepped.held_);
+  decoded.commit(wished, decoded.prepare(wished), writes);
   EXPECT_TRUE(writes.empty());
 }
 
@@ -184,16 +213,17 @@ TEST(KeyTable, ADamagedTableIsBuiltAnew) {
   Stepped stepped(1024);
   const auto keys = range_of_keys(0, 20);
   stepped.set(keys);
-  auto* entries = static_cast<uint64_t*>(stepped.image_.data(MapId::service_keys));
+  auto* entries = static_cast<uint64_t*>(stepped.image_.data(MapId::keys));
   const uint64_t word = stepped.table_.word();
   const size_t size = stepped.table_.size();
   // A key where no reader looks for it.
-  const uint32_t home = sluice_service_hash(key(500), SLUICE_SERVICE_TABLE_SEED(word));
-  entries[(SLUICE_SERVICE_TABLE_OFFSET(word) + ((home + 20) & (size - 1))) * 2] = key(500);
-  KeyTable decoded = KeyTable::decode(stepped.image_.view());
+  const uint32_t home = sluice_key_hash(key(500), SLUICE_KEY_TABLE_SEED(word));
+  entries[(SLUICE_KEY_TABLE_OFFSET(word) + ((home + 20) & (size - 1))) * 2] = key(500);
+  KeyTable decoded = decode(stepped.image_);
   EXPECT_FALSE(decoded.find(key(500)));
   WriteList writes;
-  decoded.commit(keys, decoded.prepare(keys), writes);
+  const auto wished = delta(decoded, keys);
+  decoded.commit(wished, decoded.prepare(wished), writes);
   EXPECT_NE(decoded.word(), word);
 }
 
@@ -202,8 +232,10 @@ TEST(KeyTable, EveryStoreOfRandomChangesLeavesEachKeyOldOrNew) {
     Stepped stepped(*rc::gen::element(128U, 256U, 1024U));
     const auto rounds = *rc::gen::inRange(1, 25);
     for (int round = 0; round < rounds; ++round) {
-      const auto wanted = *rc::gen::container<std::map<uint64_t, uint32_t>>(
-          rc::gen::map(rc::gen::inRange<uint32_t>(0, 60), key), rc::gen::inRange<uint32_t>(0, 64));
+      const auto wanted = *rc::gen::container<Keys>(rc::gen::map(rc::gen::inRange<uint32_t>(0, 60), key),
+                                                    rc::gen::map(rc::gen::inRange<uint32_t>(0, 64), [](uint32_t n) {
+                                                      return KeyValue{n, n + 1};
+                                                    }));
       if (stepped.set(wanted) == KeyTable::Room::after_grace) {
         stepped.table_.grace_over();
         const auto room = stepped.set(wanted);
@@ -215,7 +247,7 @@ TEST(KeyTable, EveryStoreOfRandomChangesLeavesEachKeyOldOrNew) {
         stepped.table_.grace_over();
       }
       if (*rc::gen::inRange(0, 5) == 0) {
-        stepped.table_ = KeyTable::decode(stepped.image_.view());
+        stepped.table_ = decode(stepped.image_);
       }
     }
   }));

@@ -140,18 +140,20 @@ TEST(Programmer, AnAddressMovesFromOneServiceToAnotherInOneStore) {
   kernel.program(state, ways());
   std::swap(state.services["a"].addresses[1], state.services["b"].addresses[0]);
   const Plan plan = kernel.program(state, ways());
-  EXPECT_EQ(plan.writes.writes().size(), 2U);
+  EXPECT_EQ(plan.writes.writes().size(), 2U) << "addresses go on being services'";
   expect_as(kernel, state, ways());
 }
 
-TEST(Programmer, AffinityIsAFlagOfTheService) {
+TEST(Programmer, AffinityIsASettingOfTheService) {
   Kernel kernel;
   auto state = desired({service("web", {1}, {backend(1)})});
   kernel.program(state, ways());
   state.services["web"].affinity = state::Affinity::client_ip;
   EXPECT_EQ(kernel.program(state, ways()).writes.writes().size(), 1U);
   const auto index = kernel.programmer_.programmed().at("web").index;
-  EXPECT_EQ(kernel.image_.view().services[index].flags, SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+  const uint64_t settings = kernel.image_.view().services[index].settings;
+  EXPECT_EQ(SLUICE_SETTINGS_FLAGS(settings), SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+  EXPECT_EQ(SLUICE_SETTINGS_AFFINITY(settings), 10'800U);
 }
 
 TEST(Programmer, AServiceWithoutBackendsIsThereWithoutATable) {
@@ -223,14 +225,19 @@ TEST(Programmer, CheckNamesTheServiceWhoseMapsDiffer) {
   EXPECT_THAT(damage(MapId::backends, web.backends->first * 4 + 1, 12345),
               ElementsAre(Failure("web", "ReadBackDiffers")));
   EXPECT_THAT(damage(MapId::services, web.index * 2 + 1, 0), ElementsAre(Failure("web", "ReadBackDiffers")));
-  EXPECT_THAT(damage(MapId::config, 0, 0).size(), 2U);
-  // A key that no service has.
+  EXPECT_THAT(damage(MapId::config, 0, 0), ::testing::SizeIs(::testing::Ge(2U)));
+  // A key that no service has, in a free place where a reader finds it.
   const uint64_t word = kernel.programmer_.keys().word();
-  const uint64_t stranger = sluice_key_ipv4(service_ip(77).ipv4(), htons(80), 6);
-  const uint32_t mask = (1U << SLUICE_SERVICE_TABLE_LOG2(word)) - 1;
-  const uint32_t home = sluice_service_hash(stranger, SLUICE_SERVICE_TABLE_SEED(word)) & mask;
-  EXPECT_THAT(damage(MapId::service_keys, (SLUICE_SERVICE_TABLE_OFFSET(word) + home) * 2, stranger),
-              ElementsAre(Failure("192.0.2.77:80/TCP", "ReadBackDiffers")));
+  const uint32_t mask = (1U << SLUICE_KEY_TABLE_LOG2(word)) - 1;
+  uint32_t place = 0;
+  uint32_t number = 70;
+  uint64_t stranger = 0;
+  do {
+    stranger = sluice_key_ipv4(service_ip(++number).ipv4(), htons(80), 6);
+    place = SLUICE_KEY_TABLE_OFFSET(word) + (sluice_key_hash(stranger, SLUICE_KEY_TABLE_SEED(word)) & mask);
+  } while (kernel.image_.view().keys[place].key != SLUICE_KEY_EMPTY);
+  EXPECT_THAT(damage(MapId::keys, place * 2, stranger),
+              ElementsAre(Failure(service_ip(number).to_string() + ":80/TCP", "ReadBackDiffers")));
 }
 
 TEST(Programmer, RegionsHoldAllThatCheckReads) {
@@ -249,7 +256,7 @@ TEST(Programmer, RegionsHoldAllThatCheckReads) {
   };
   EXPECT_THAT(kernel.programmer_.check(copy_of(nullptr).view(), nullptr), IsEmpty());
   EXPECT_THAT(kernel.programmer_.check(copy_of(&plan.touched).view(), &plan.touched), IsEmpty());
-  EXPECT_EQ(kernel.programmer_.check(Image(kernel.sizes_).view(), &plan.touched).size(), 2U) << "nothing was read";
+  EXPECT_GE(kernel.programmer_.check(Image(kernel.sizes_).view(), &plan.touched).size(), 2U) << "nothing was read";
 }
 
 }  // namespace

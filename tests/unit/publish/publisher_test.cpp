@@ -39,12 +39,14 @@ Credentials operator_credentials(const Authority& from = authority()) {
 }
 
 std::unique_ptr<FakeAgent> start_agent(const std::string& node, uint16_t port = 0,
-                                       const tls::KeyPair& pair = authority().issue(tls::kAgentName)) {
+                                       const tls::KeyPair& pair = authority().issue(tls::kAgentName),
+                                       uint32_t contract = state::kContract) {
   auto agent = FakeAgent::start({.node = node,
                                  .port = port,
                                  .ca_bundle = authority().ca.certificate,
                                  .certificate = pair.certificate,
-                                 .key = pair.key});
+                                 .key = pair.key,
+                                 .contract = contract});
   if (!agent) {
     throw std::runtime_error(agent.error().message());
   }
@@ -210,6 +212,43 @@ TEST_F(PublisherTest, AnAgentThatAsksForASnapshotGetsOne) {
   ASSERT_TRUE(wait_up_to_date("node1"));
   EXPECT_EQ(agent->seen().snapshots, 1);
   EXPECT_EQ(agent->seen().deltas, 1);
+}
+
+TEST_F(PublisherTest, AnAgentOfAnEarlierVersionIsToldWhatItKnowsAndLagsBehindNobody) {
+  auto older = start_agent("older", 0, authority().issue(tls::kAgentName), 0);
+  auto newer = start_agent("newer");
+  publisher_->set_nodes({{"older", endpoint(older->port())}, {"newer", endpoint(newer->port())}});
+  lead(1);
+  const auto with_new_fields = [](state::Revision revision, uint64_t secret) {
+    state::DesiredState state = make_state(1, 1);
+    state.revision = revision;
+    state.tunnel.keys = {{1, {secret, secret}}};
+    state::Service& service = state.services.begin()->second;
+    service.affinity_seconds = 60;
+    service.groups = {{"g", 1}};
+    service.backends = {{.address = *net::IpAddress::parse("10.0.0.1"), .port = 80, .joined = state::kNotYet}};
+    return state;
+  };
+  publisher_->publish(share(with_new_fields(1, 7)));
+  ASSERT_TRUE(wait_up_to_date("older"));
+  ASSERT_TRUE(wait_up_to_date("newer"));
+  EXPECT_EQ(newer->held(), with_new_fields(1, 7));
+  EXPECT_EQ(older->held(), state::as_of(with_new_fields(1, 7), 0));
+  EXPECT_EQ(older->held()->tunnel, state::Tunnel{});
+
+  publisher_->publish(share(with_new_fields(2, 8)));
+  ASSERT_TRUE(
+      wait([](const Progress& p) { return of(p, "older").acked_revision == 2 && of(p, "newer").acked_revision == 2; }));
+  EXPECT_EQ(older->seen().snapshots + older->seen().deltas, 1) << "nothing that it knows has changed";
+  EXPECT_EQ(newer->seen().deltas, 1);
+
+  state::DesiredState changed = with_new_fields(3, 8);
+  changed.services.begin()->second.port = 81;
+  publisher_->publish(share(changed));
+  ASSERT_TRUE(wait([](const Progress& p) { return of(p, "older").acked_revision == 3; }));
+  EXPECT_EQ(older->held(), state::as_of(changed, 0));
+  EXPECT_EQ(older->seen().deltas, 1);
+  EXPECT_EQ(older->seen().refused, 0);
 }
 
 TEST_F(PublisherTest, ASlowAgentSkipsTheStatesInBetweenAndDelaysNobody) {

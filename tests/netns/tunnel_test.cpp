@@ -1,0 +1,346 @@
+// Tunnels between two real agents: proved, used, lost, and taken up again. The client knows the nodes' network alone:
+// what pods answer must come from the service's address.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "node-agent/tunnel/plan.h"
+#include "node-agent/tunnel/probe_frame.h"
+#include "node-agent/tunnel/probe_sender.h"
+#include "tests/netns/agent_process.h"
+#include "tests/netns/traffic.h"
+#include "tests/unit/agent/fixtures.h"
+#include "tests/unit/agent/push_client.h"
+
+namespace sluice::lab {
+namespace {
+
+using agent::ip;
+using agent::PushClient;
+using agent::TestCertificates;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+constexpr uint16_t kPort = 80;
+constexpr uint16_t kBackendPort = 8080;
+const std::string kFirst = "n1", kSecond = "n2";
+
+state::Backend pod(int number, bool ipv6, state::Revision joined = 0) {
+  state::Backend backend;
+  backend.address = ip(pod_address(number, ipv6));
+  backend.port = kBackendPort;
+  backend.node = "n" + std::to_string(number);
+  backend.joined = joined;
+  return backend;
+}
+
+state::Service service(bool ipv6, const std::vector<state::Backend>& backends) {
+  state::Service service;
+  service.id = ipv6 ? "s/http/IPv6" : "s/http";
+  service.addresses = {ip(ipv6 ? kAddress6 : kAddress)};
+  service.port = kPort;
+  service.groups = {{"g", 1}};
+  service.sizes = {{0, 8}};
+  service.backends = backends;
+  return service;
+}
+
+// Which addresses nodes have underneath.
+enum class Underlay : uint8_t { ipv4, ipv6, both };
+
+state::DesiredState desired(Underlay underlay, const std::vector<int>& pods, state::Revision revision = 1) {
+  state::DesiredState state;
+  state.cluster_id = "cluster-1";
+  state.epoch = 1;
+  state.revision = revision;
+  state.flow_hash_key = {1, 2};
+  state.tunnel.keys = {{1, {3, 4}}};
+  for (int n = 1; n <= 2; ++n) {
+    state::Node& node = state.nodes["n" + std::to_string(n)];
+    node.name = "n" + std::to_string(n);
+    if (underlay != Underlay::ipv6) node.addresses.push_back(ip(node_address(n)));
+    if (underlay != Underlay::ipv4) node.addresses.push_back(ip(node_address(n, true)));
+  }
+  for (const bool ipv6 : {false, true}) {
+    std::vector<state::Backend> backends;
+    for (const int n : pods) backends.push_back(pod(n, ipv6));
+    const auto made = service(ipv6, backends);
+    state.services[made.id] = made;
+    state.announcements[made.addresses[0]] = {made.addresses[0], {kFirst, kSecond}, {}};
+  }
+  return state;
+}
+
+// How often the log has this text.
+int count_in(const std::string& log, const std::string& text) {
+  int count = 0;
+  for (auto at = log.find(text); at != std::string::npos; at = log.find(text, at + 1)) ++count;
+  return count;
+}
+
+const std::string kProved = "tunnel to node n2: proved";
+const std::string kNotUsable = "tunnel to node n2: not usable";
+
+// A node's agent, and its operator.
+class Node {
+ public:
+  Node(const Lab& lab, const TestCertificates& certificates, int number)
+      : lab_(lab),
+        certificates_(certificates),
+        name_("n" + std::to_string(number)),
+        address_("198.18.78." + std::to_string(4 * number + 1)) {
+    // gRPC's client lives in the test's own namespace: a veth leads from there to the node.
+    static int count = 0;
+    const std::string device = "mgmt" + std::to_string(++count);
+    const std::string here = "198.18.78." + std::to_string(4 * number + 2);
+    for (const std::string& line : {"ip link add " + device + " type veth peer name mgmt netns " + lab.ns(name_),
+                                    "ip addr add " + here + "/30 dev " + device, "ip link set " + device + " up"}) {
+      EXPECT_EQ(command(line).exit_code, 0) << line;
+    }
+    EXPECT_EQ(lab.in(name_, "ip addr add " + address_ + "/30 dev mgmt").exit_code, 0);
+    EXPECT_EQ(lab.in(name_, "ip link set mgmt up").exit_code, 0);
+    start();
+  }
+  void start() {
+    agent_ = std::make_unique<AgentProcess>(
+        lab_,
+        std::vector<std::string>{"--listen", address_ + ":9470", "--tls-dir", lab_.file("tls"), "--interfaces", "eth0"},
+        std::vector<std::string>{}, name_);
+    ASSERT_TRUE(agent_->wait_log("listening for the operator"));
+    operator_ = std::make_unique<PushClient>(address_ + ":9470", certificates_.ca.certificate,
+                                             certificates_.issue(tls::kOperatorName));
+    const auto reply = operator_->hello(1, name_);
+    ASSERT_TRUE(reply && reply->has_hello()) << agent_->log();
+  }
+  void push(const state::DesiredState& state) {
+    const auto reply = operator_->push(state);
+    ASSERT_TRUE(reply && reply->has_ack()) << agent_->log();
+    for (const auto& failure : reply->ack().failures()) EXPECT_EQ(failure.reason(), "Unreachable") << failure.message();
+  }
+  [[nodiscard]] AgentProcess& agent() { return *agent_; }
+  // Packets counted by a reason.
+  [[nodiscard]] double packets(const std::string& kind, const std::string& reason) const {
+    return agent_->metric("sluice_agent_packets_total{reason=\"" + reason + "\",kind=\"" + kind + "\"}");
+  }
+
+ private:
+  const Lab& lab_;
+  const TestCertificates& certificates_;
+  std::string name_;
+  std::string address_;
+  std::unique_ptr<AgentProcess> agent_;
+  std::unique_ptr<PushClient> operator_;
+};
+
+class Tunnel : public testing::Test {
+ protected:
+  // Before any thread is started: those of gRPC live here as well.
+  static void SetUpTestSuite() {
+    static const int unshared = unshare(CLONE_NEWNET);
+    ASSERT_EQ(unshared, 0) << "root is needed";
+  }
+  Tunnel() : lab_(Lab::Nodes{2}) {
+    certificates_.write_agent(lab_.file("tls"));
+    for (const int n : {1, 2}) {
+      servers_.push_back(
+          std::make_unique<HttpServer>(lab_.ns("pod" + std::to_string(n)), kBackendPort, "pod" + std::to_string(n)));
+      nodes_.push_back(std::make_unique<Node>(lab_, certificates_, n));
+    }
+  }
+  void push(const state::DesiredState& state) {
+    for (auto& node : nodes_) node->push(state);
+  }
+  [[nodiscard]] AgentProcess& agent(int number) { return nodes_.at(static_cast<size_t>(number) - 1)->agent(); }
+  [[nodiscard]] int asked(const std::string& address, const std::string& server, int count) const {
+    const auto answers = ask_http(lab_.ns("client"), address, kPort, count);
+    const auto found = answers.find(server);
+    return found == answers.end() ? 0 : found->second;
+  }
+  // Loses, or lets through again, what goes between the nodes to the tunnel's port.
+  void lose_tunnels(bool lose) const {
+    if (lose) {
+      ASSERT_EQ(lab_.in("net",
+                        "nft 'add table bridge t; add chain bridge t c { type filter hook forward priority 0; }; add "
+                        "rule bridge t c udp dport 6082 drop'")
+                    .exit_code,
+                0);
+    } else {
+      ASSERT_EQ(lab_.in("net", "nft delete table bridge t").exit_code, 0);
+    }
+  }
+  Lab lab_;
+  TestCertificates certificates_;
+  std::vector<std::unique_ptr<HttpServer>> servers_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+};
+
+class TunnelOver : public Tunnel, public testing::WithParamInterface<Underlay> {};
+
+TEST_P(TunnelOver, BothFamiliesReachABackendOnAnotherNode) {
+  push(desired(GetParam(), {2}));
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  EXPECT_EQ(asked(kAddress, "pod2", 20), 20);
+  EXPECT_EQ(asked(kAddress6, "pod2", 20), 20);
+  EXPECT_THAT(servers_[1]->peers(), testing::ElementsAre(kClient, kClient6)) << "pods see their clients' addresses";
+}
+
+std::string name_of(const testing::TestParamInfo<Underlay>& one) {
+  if (one.param == Underlay::both) return "Both";
+  return one.param == Underlay::ipv4 ? "IPv4" : "IPv6";
+}
+INSTANTIATE_TEST_SUITE_P(Underlays, TunnelOver, testing::Values(Underlay::ipv4, Underlay::ipv6, Underlay::both),
+                         name_of);
+
+TEST_F(Tunnel, LossLeavesNewFlowsToNatAndNoFlowMovesWhenItIsBack) {
+  push(desired(Underlay::ipv4, {2}));
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  ASSERT_EQ(asked(kAddress, "pod2", 5), 5);
+  lose_tunnels(true);
+  ASSERT_TRUE(agent(1).wait_log(kNotUsable));
+  EXPECT_EQ(asked(kAddress, "pod2", 20), 20);
+  EXPECT_EQ(asked(kAddress6, "pod2", 20), 20) << "by nat, in the service's own family";
+  EXPECT_THAT(servers_[1]->peers(), testing::UnorderedElementsAre(kClient, node_address(1), node_address(1, true)));
+  HttpLoad by_nat(lab_.ns("client"), kAddress, kPort, {.connections = 20});
+  ASSERT_TRUE(by_nat.run(200));
+  lose_tunnels(false);
+  ASSERT_TRUE(eventually([&] { return count_in(agent(1).log(), kProved) == 2; }));
+  EXPECT_EQ(asked(kAddress, "pod2", 20), 20);
+  ASSERT_TRUE(by_nat.run(200));
+  const auto outcome = by_nat.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+}
+
+TEST_F(Tunnel, LossForASecondsPartBreaksNoConnection) {
+  push(desired(Underlay::ipv4, {2}));
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 20, .timeout = seconds(10)});
+  ASSERT_TRUE(busy.run(200));
+  lose_tunnels(true);
+  ASSERT_TRUE(agent(1).wait_log(kNotUsable));
+  lose_tunnels(false);
+  ASSERT_TRUE(eventually([&] { return count_in(agent(1).log(), kProved) == 2; }));
+  ASSERT_TRUE(busy.run(200));
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_THAT(servers_[1]->peers(), testing::ElementsAre(kClient)) << "none has gone over to nat";
+}
+
+TEST_F(Tunnel, KeysRotateUnderTraffic) {
+  const state::TunnelKey before{1, {3, 4}}, after{2, {5, 6}};
+  auto state = desired(Underlay::both, {2});
+  push(state);
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 20});
+  ASSERT_TRUE(busy.run(200));
+  for (const auto& keys :
+       {std::vector{before, after}, std::vector{after, before}, std::vector{after}, std::vector{after, before}}) {
+    state.tunnel.keys = keys;
+    ++state.revision;
+    for (size_t n = 0; n < nodes_.size(); ++n) {  // now the one first, now the other
+      nodes_[(n + state.revision) % nodes_.size()]->push(state);
+      ASSERT_TRUE(busy.run(200));
+    }
+  }
+  EXPECT_EQ(asked(kAddress, "pod2", 10), 10);
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_EQ(count_in(agent(1).log(), kNotUsable), 0);
+  EXPECT_EQ(nodes_[1]->packets("drop", "tunnel_denied"), 0);
+  EXPECT_THAT(servers_[1]->peers(), testing::ElementsAre(kClient));
+}
+
+TEST_F(Tunnel, StrangerIsRefused) {
+  const auto state = desired(Underlay::ipv4, {2});
+  push(state);
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  // As if from node n1, by somebody on the same network.
+  const auto planned = agent::tunnel::plan_tunnels(state, kFirst).at(kSecond);
+  agent::dataplane::Peer peer;
+  peer.source = planned.source;
+  peer.address = planned.address;
+  peer.port = planned.port;
+  const auto send = [&](const net::IpAddress& source, uint64_t token) {
+    peer.source = source;
+    peer.token = token;
+    return inside(lab_.ns("client"), [&] {
+      peer.way.ifindex = if_nametoindex("eth0");
+      const std::string shown = lab_.in("n2", "ip -o link show eth0").output;
+      const std::string mac = shown.substr(shown.find("link/ether ") + std::string("link/ether ").size());
+      for (size_t i = 0; i < peer.way.mac.size(); ++i) {
+        peer.way.mac.at(i) = static_cast<uint8_t>(std::stoi(mac.substr(3 * i, 2), nullptr, 16));
+      }
+      agent::tunnel::ProbeSender sender;
+      return sender.send(agent::tunnel::probe_frame(peer, {2, 0, 0, 0, 9, 9}, {kSecond, 4711, 1000})).has_value();
+    });
+  };
+  const Node& receiver = *nodes_[1];
+  ASSERT_EQ(receiver.packets("drop", "tunnel_denied"), 0);
+  ASSERT_TRUE(send(ip(node_address(1)), planned.token ^ 1));
+  EXPECT_TRUE(eventually([&] { return receiver.packets("drop", "tunnel_denied") == 1; })) << "with a wrong token";
+  ASSERT_TRUE(send(ip(kClient), planned.token));
+  EXPECT_TRUE(eventually([&] { return receiver.packets("drop", "tunnel_denied") == 2; })) << "from no node";
+  EXPECT_EQ(count_in(agent(1).log(), kNotUsable), 0);
+}
+
+TEST_F(Tunnel, StandsWhileAgentsAreAwayAndWhenTheyComeBack) {
+  push(desired(Underlay::ipv4, {2}));
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 20});
+  ASSERT_TRUE(busy.run(200));
+  agent(2).kill();
+  ASSERT_TRUE(busy.run(200));
+  ASSERT_EQ(asked(kAddress, "pod2", 10), 10);
+  agent(1).kill();
+  ASSERT_TRUE(busy.run(200));
+  nodes_[0]->start();
+  ASSERT_TRUE(agent(1).wait_log("programmed revision"));
+  const double before = nodes_[0]->packets("answer", "probe_returned");
+  ASSERT_TRUE(eventually([&] { return nodes_[0]->packets("answer", "probe_returned") > before + 3; }))
+      << "the XDP program alone answers for node n2";
+  EXPECT_EQ(count_in(agent(1).log(), kNotUsable), 0);
+  EXPECT_EQ(asked(kAddress, "pod2", 10), 10);
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_THAT(servers_[1]->peers(), testing::ElementsAre(kClient)) << "nothing has gone by nat meanwhile";
+}
+
+TEST_F(Tunnel, WayThatIsNarrowerThanItsDevicesIsMeasured) {
+  EXPECT_EQ(lab_.in("net", "ip link set p-n2 mtu 1400").exit_code, 0);
+  push(desired(Underlay::ipv4, {2}));
+  // A bridge lets frames through that are longer by one VLAN tag.
+  ASSERT_TRUE(agent(1).wait_log("proved, for packets of up to 1344 bytes (IPv4) and 1332 (IPv6)")) << agent(1).log();
+  EXPECT_EQ(asked(kAddress, "pod2", 10), 10);
+}
+
+TEST_F(Tunnel, BackendsOnBothNodesShareAService) {
+  push(desired(Underlay::ipv4, {1, 2}));
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 50});
+  ASSERT_TRUE(busy.run(1000));
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_GT(outcome.connections.at("pod1"), 10U);
+  EXPECT_GT(outcome.connections.at("pod2"), 10U);
+}
+
+TEST_F(Tunnel, BackendThatHasLeftKeepsItsConnectionsUntilTheyEnd) {
+  auto state = desired(Underlay::ipv4, {1, 2});
+  push(state);
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 50});
+  ASSERT_TRUE(busy.run(500));
+  state.revision = 2;
+  for (auto& [id, one] : state.services) one.backends[1].left = 2;
+  push(state);
+  ASSERT_TRUE(busy.run(1000));
+  EXPECT_EQ(asked(kAddress, "pod1", 20), 20) << "new ones go to who is left";
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_EQ(outcome.moved, 0U);
+  EXPECT_GT(outcome.connections.at("pod2"), 10U);
+}
+
+}  // namespace
+}  // namespace sluice::lab
