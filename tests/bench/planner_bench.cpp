@@ -33,7 +33,7 @@ struct World {
     const Status taken = cluster.upsert(std::make_shared<const Json>(std::move(object)));
     if (!taken) throw std::runtime_error(taken.error().message());
   }
-  planner::Round decide() { return planner::decide({state, cluster, agents, options, memory, now}, cache); }
+  planner::Round decide() { return planner::decide({state, cluster, agents, options, memory, now, {}, {1, 2}}, cache); }
   void adopt(const planner::Round& round) {
     state = round.plan.next;
     memory = round.plan.memory;
