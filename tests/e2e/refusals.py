@@ -32,11 +32,8 @@ BY_SCHEMA = [
 
 # (name, manifest, a word of the condition's message)
 BY_CONDITION = [
-    ("local-policy", load_balancer("local-policy", f"{{externalTrafficPolicy: Local, {PORTS}, {BACKENDS}}}"), "externalTrafficPolicy"),
-    ("sources", load_balancer("sources", f"{{allowedSources: [203.0.113.0/24], {PORTS}, {BACKENDS}}}"), "allowedSources"),
-    ("dual", load_balancer("dual", f"{{ipFamilyPolicy: RequireDualStack, {PORTS}, {BACKENDS}}}"), "DualStack"),
-    ("tunnel", load_balancer("tunnel", f"{{forwarding: Tunnel, {PORTS}, {BACKENDS}}}"), "forwarding"),
-    ("external", load_balancer("external", f"{{{PORTS}, backends: [{{name: dc, address: 198.51.100.7}}]}}"), "address"),
+    ("probed", load_balancer("probed", f"{{healthCheck: {{tcp: {{}}}}, {PORTS}, {BACKENDS}}}"), "healthCheck"),
+    ("shared", load_balancer("shared", f"{{sharingKey: web, {PORTS}, {BACKENDS}}}"), "sharingKey"),
 ]
 
 SMALL_POOL = pool("small", "{addresses: [192.0.2.200], autoAssign: false}")
