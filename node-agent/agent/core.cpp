@@ -295,6 +295,8 @@ void Core::sweep() {
 
 void Core::verify() {
   if (!dataplane_ || !programmed_) return;
+  // What routers have said stands in the maps already: it is not to be taken for somebody's writing.
+  tend_tunnels(tunnel::Clock::now());
   program_failures_ = dataplane_->verify().failures;
   const bool differs = std::ranges::any_of(
       program_failures_, [](const dataplane::ServiceFailure& failure) { return failure.reason == "ReadBackDiffers"; });

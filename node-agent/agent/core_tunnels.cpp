@@ -38,8 +38,12 @@ void Core::tell_tunnels() {
   for (const tunnel::TunnelFact& fact : tunnels_.facts()) {
     const auto before = programmed_ways_.peers.find(fact.node);
     const bool was_usable = before != programmed_ways_.peers.end() && before->second.usable;
+    const bool other_size = was_usable && before->second.fits4 != fact.fits4;
     if (fact.usable && !was_usable) {
       spdlog::info("tunnel to node {}: proved, for packets of up to {} bytes (IPv4) and {} (IPv6)", fact.node,
+                   fact.fits4, fact.fits6);
+    } else if (fact.usable && other_size) {
+      spdlog::info("tunnel to node {}: carries packets of up to {} bytes (IPv4) and {} (IPv6) now", fact.node,
                    fact.fits4, fact.fits6);
     } else if (!fact.usable && was_usable) {
       spdlog::warn("tunnel to node {}: not usable: {}", fact.node, fact.why);

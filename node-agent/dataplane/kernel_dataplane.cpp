@@ -449,9 +449,9 @@ std::map<std::string, Proof> KernelDataplane::proofs() const {
   const auto proofs = open_->maps.proofs();
   for (const auto& [node, index] : open_->programmer.peers()) {
     const sluice_proof& proof = proofs[index];
-    out.emplace_hint(
-        out.end(), node,
-        Proof{__atomic_load_n(&proof.nonce, __ATOMIC_RELAXED), __atomic_load_n(&proof.bytes, __ATOMIC_RELAXED)});
+    const auto load = [](const auto& word) { return __atomic_load_n(&word, __ATOMIC_RELAXED); };
+    out.emplace_hint(out.end(), node,
+                     Proof{load(proof.nonce), load(proof.bytes), load(proof.told_mtu), load(proof.told_seen)});
   }
   return out;
 }

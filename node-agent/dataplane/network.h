@@ -53,10 +53,13 @@ struct Peer {
   friend bool operator==(const Peer&, const Peer&) = default;
 };
 
-// The last probe of ours that came back through a tunnel, as the kernel side has noted it.
+// What the kernel side has noted of a tunnel: the last probe of ours that came back through it, and the last ICMP error
+// that quoted a packet of ours, token included.
 struct Proof {
   uint64_t nonce = 0;
-  uint32_t bytes = 0;  // of the outer IP packet
+  uint32_t bytes = 0;      // of the outer IP packet
+  uint32_t told_mtu = 0;   // the largest outer IP packet that fits, as the error says; 0: there was none
+  uint32_t told_seen = 0;  // jiffies, low 32 bits: a later error has another, or another MTU
   friend bool operator==(const Proof&, const Proof&) = default;
 };
 

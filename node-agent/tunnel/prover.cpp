@@ -8,6 +8,7 @@ namespace sluice::agent::tunnel {
 namespace {
 
 constexpr uint32_t kLeastIpv6 = 1280;
+constexpr uint32_t kLeastToldIpv4 = 576;  // RFC 791, section 3.1: every host takes that; less is somebody's mischief
 constexpr uint32_t kNonceBytes = 8;
 constexpr uint32_t kMostBytes = 0xffff;  // of an IP packet
 constexpr size_t kLeastBurst = 64;
@@ -29,15 +30,18 @@ uint32_t small_bytes(bool outer_ipv6) {
 }
 
 void Prover::start_anew(Tunnel& tunnel, Clock::time_point now) {
+  if (tunnel.usable) tunnel.since = now;
   tunnel.usable = false;
   tunnel.works = 0;
   tunnel.fails = 0;
+  tunnel.hint = 0;
   tunnel.round.reset();
   tunnel.next = now;
 }
 
 void Prover::take_way(Tunnel& tunnel, const Way& way, Clock::time_point now) {
   const Way before = std::exchange(tunnel.way, way);
+  tunnel.hint = 0;
   if (before.outer_ipv6 != way.outer_ipv6 || way.mtu < least_bytes(way.outer_ipv6) || !tunnel.usable) {
     start_anew(tunnel, now);
     tunnel.carried = std::min(tunnel.carried, way.mtu);
@@ -58,7 +62,7 @@ void Prover::follow(const std::map<std::string, Way>& ways, Clock::time_point no
     const auto [entry, is_new] = tunnels_.try_emplace(node);
     if (is_new) {
       entry->second.way = way;
-      entry->second.begun = now;
+      entry->second.begun = entry->second.since = now;
       start_anew(entry->second, now);
     } else if (entry->second.way != way) {
       take_way(entry->second, way, now);
@@ -72,6 +76,7 @@ void Prover::adopt(const std::string& node, uint32_t bytes, Clock::time_point no
   Tunnel& tunnel = found->second;
   bytes = std::min(bytes, tunnel.way.mtu);
   if (bytes < least_bytes(tunnel.way.outer_ipv6)) return;
+  tunnel.since = now;
   tunnel.usable = true;
   tunnel.works = tunnel.carried = bytes;
   tunnel.next = now;
@@ -90,6 +95,7 @@ bool Prover::hopeless(const Tunnel& tunnel, Clock::time_point now) const {
 
 // The search is over: `works` is what the tunnel carries.
 void Prover::found(Tunnel& tunnel, Clock::time_point now) const {
+  if (!tunnel.usable) tunnel.since = now;
   tunnel.usable = true;
   tunnel.fails = 0;
   tunnel.next_search = now + times_.search_again;
@@ -130,16 +136,50 @@ void Prover::was_lost(Tunnel& tunnel, uint32_t bytes, Clock::time_point now) con
   }
 }
 
+// A router says that no more than `fits` goes on from it.
+void Prover::narrow(Tunnel& tunnel, uint32_t fits, Clock::time_point now) const {
+  const uint32_t least = least_bytes(tunnel.way.outer_ipv6);
+  tunnel.carried = std::min(tunnel.carried, fits);  // as the kernel side has done
+  if (tunnel.round && tunnel.round->bytes > fits) tunnel.round.reset();
+  if (tunnel.usable && fits == tunnel.works) {
+    found(tunnel, now);  // nothing larger is to be had
+  } else if (tunnel.usable && fits < tunnel.works && fits >= least) {
+    tunnel.works = tunnel.carried = fits;
+    tunnel.fails = 0;
+    tunnel.next_large = now;
+    tunnel.next_search = now + times_.search_again;
+  } else if (fits < least) {
+    lost_all(tunnel, now);
+  } else {
+    if (fits <= tunnel.works) start_anew(tunnel, now);
+    tunnel.fails = tunnel.fails == 0 ? fits + 1 : std::min(tunnel.fails, fits + 1);
+    tunnel.hint = fits;
+  }
+}
+
+// What was told before the tunnel was followed is of another time.
+void Prover::listen(Tunnel& tunnel, const Proof& proof, Clock::time_point now) const {
+  const std::pair said(proof.told_mtu, proof.told_seen);
+  const bool is_new = tunnel.error && *tunnel.error != said;
+  tunnel.error = said;
+  if (!is_new || proof.told_mtu == 0) return;
+  tunnel.told = std::max(proof.told_mtu, tunnel.way.outer_ipv6 ? kLeastIpv6 : kLeastToldIpv4);
+  if (tunnel.told < tunnel.way.mtu) narrow(tunnel, tunnel.told, now);
+}
+
 uint32_t Prover::next_size(const Tunnel& tunnel, Clock::time_point now) {
   const uint32_t least = least_bytes(tunnel.way.outer_ipv6);
   if (tunnel.way.mtu < least) return 0;
+  const bool hinted = tunnel.hint > tunnel.works && tunnel.hint < tunnel.fails;
   if (!tunnel.usable) {
+    if (hinted) return tunnel.hint;
     if (tunnel.works != 0) return middle(tunnel.works, tunnel.fails);
     if (now < tunnel.next) return 0;
     return tunnel.fails == 0 ? tunnel.way.mtu : least;
   }
   if (now >= tunnel.next_large) return tunnel.works;
   if (now >= tunnel.next) return small_bytes(tunnel.way.outer_ipv6);
+  if (hinted) return tunnel.hint;
   if (tunnel.fails != 0) return middle(tunnel.works, tunnel.fails);
   if (tunnel.works < tunnel.way.mtu && now >= tunnel.next_search) return tunnel.way.mtu;
   return 0;
@@ -166,6 +206,7 @@ std::vector<Probe> Prover::tick(Clock::time_point now, const std::map<std::strin
   for (auto& [node, tunnel] : tunnels_) {
     const auto proof = proofs.find(node);
     look(tunnel, proof == proofs.end() ? nullptr : &proof->second, now);
+    listen(tunnel, proof == proofs.end() ? Proof{} : proof->second, now);
   }
   const size_t most = std::max<size_t>(kLeastBurst, times_.probes_per_second / kTicksPerSecond);
   auto at = tunnels_.upper_bound(last_served_);
@@ -177,6 +218,7 @@ std::vector<Probe> Prover::tick(Clock::time_point now, const std::map<std::strin
       const uint32_t bytes = next_size(tunnel, now);
       if (bytes == 0) continue;
       tunnel.round = Round{bytes, 0, {}, now};
+      if (bytes == tunnel.hint) tunnel.hint = 0;
     }
     Round& round = *tunnel.round;
     round.nonces.at(round.sent++) = next_nonce_;
@@ -195,6 +237,16 @@ Proved Prover::proved(const std::string& node) const {
 std::optional<Clock::time_point> Prover::heard(const std::string& node) const {
   const auto found = tunnels_.find(node);
   return found == tunnels_.end() ? std::nullopt : found->second.heard;
+}
+
+std::optional<Clock::time_point> Prover::since(const std::string& node) const {
+  const auto found = tunnels_.find(node);
+  return found == tunnels_.end() ? std::nullopt : std::optional(found->second.since);
+}
+
+uint32_t Prover::told(const std::string& node) const {
+  const auto found = tunnels_.find(node);
+  return found == tunnels_.end() ? 0 : found->second.told;
 }
 
 }  // namespace sluice::agent::tunnel

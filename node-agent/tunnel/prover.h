@@ -3,7 +3,9 @@
 //
 // A tunnel is usable once the largest probe that can leave here has come back or, where it does not, the largest that
 // does has been found. Then small probes keep it alive, and now and then a large one. What is not answered three times
-// ends it; a large one that is lost alone begins the search anew.
+// ends it; a large one that is lost alone begins the search anew. Where a router says what fits (RFC 1191, RFC 8201),
+// it is believed at once and then confirmed by a probe of that size; a larger one is tried every ten minutes (RFC
+// 8899).
 #pragma once
 
 #include <array>
@@ -12,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "node-agent/dataplane/network.h"
@@ -77,6 +80,10 @@ class Prover {
   [[nodiscard]] Proved proved(const std::string& node) const;
   // When a probe came back last; nullopt: none has.
   [[nodiscard]] std::optional<Clock::time_point> heard(const std::string& node) const;
+  // Since when it has been usable, or not; nullopt: it is not followed.
+  [[nodiscard]] std::optional<Clock::time_point> since(const std::string& node) const;
+  // What a router on the way has said last to fit, in bytes of outer IP packet; 0: none has said anything.
+  [[nodiscard]] uint32_t told(const std::string& node) const;
 
  private:
   static constexpr uint32_t kTries = 3;
@@ -92,8 +99,12 @@ class Prover {
     uint32_t works = 0;    // the largest size known to go through
     uint32_t fails = 0;    // while one is searched for: the smallest known not to, above `works`; 0: none
     uint32_t carried = 0;  // the last size that was known to go through: connections under way hope that it does again
+    uint32_t hint = 0;     // what a router has said to fit, while that is still to be tried; 0: nothing
+    std::optional<std::pair<uint32_t, uint32_t>> error;  // Proof's last told_mtu, told_seen; nullopt: not looked at yet
+    uint32_t told = 0;                                   // of an error that came since
     std::optional<Round> round;
     Clock::time_point begun;
+    Clock::time_point since;  // `usable` is as it is
     std::optional<Clock::time_point> heard;
     Clock::time_point next;         // small probe, or the next attempt where nothing goes through
     Clock::time_point next_large;   // of the size that works
@@ -102,6 +113,8 @@ class Prover {
   static void start_anew(Tunnel& tunnel, Clock::time_point now);
   static void take_way(Tunnel& tunnel, const Way& way, Clock::time_point now);
   void look(Tunnel& tunnel, const Proof* proof, Clock::time_point now) const;
+  void listen(Tunnel& tunnel, const Proof& proof, Clock::time_point now) const;
+  void narrow(Tunnel& tunnel, uint32_t fits, Clock::time_point now) const;
   void came_back(Tunnel& tunnel, uint32_t bytes, Clock::time_point now) const;
   void was_lost(Tunnel& tunnel, uint32_t bytes, Clock::time_point now) const;
   void lost_all(Tunnel& tunnel, Clock::time_point now) const;

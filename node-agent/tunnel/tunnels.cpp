@@ -131,6 +131,10 @@ std::string Tunnels::why_not(const std::string& node, const Tunnel& tunnel) cons
   if (const uint32_t least = least_bytes(!tunnel.planned.address.is_ipv4()); tunnel.way->mtu < least) {
     return fmt::format("the way to {} has an MTU of {}: tunnels need {}", address, tunnel.way->mtu, least);
   }
+  if (const uint32_t told = prover_.told(node); told != 0 && told < least_bytes(!tunnel.planned.address.is_ipv4())) {
+    return fmt::format("a router on the way to {} lets no more than {} bytes through: tunnels need {}", address, told,
+                       least_bytes(!tunnel.planned.address.is_ipv4()));
+  }
   return fmt::format("{} from {} to {} port {} (UDP)",
                      prover_.heard(node) ? "probes come back no more" : "no probe has come back",
                      tunnel.planned.source.to_string(), address, tunnel.planned.port);

@@ -123,6 +123,7 @@ Lab::Lab(int backends, bool with_pod) {
 Lab::Lab(Nodes nodes) {
   prepare();
   must(script() + " nodes " + prefix_ + " " + std::to_string(nodes.count));
+  if (nodes.with_router) must(script() + " router " + prefix_);
 }
 
 Lab::~Lab() {
@@ -145,6 +146,10 @@ std::string node_address(int number, bool ipv6) {
 
 std::string pod_address(int number, bool ipv6) {
   return ipv6 ? "fd88:" + std::to_string(number) + "::2" : "10.88." + std::to_string(number) + ".2";
+}
+
+std::string routed_address(int number, bool ipv6) {
+  return ipv6 ? "fd78:" + std::to_string(number) + "::1" : "10.78." + std::to_string(number) + ".1";
 }
 
 std::optional<std::array<uint8_t, 6>> ask_arp(const Lab& lab, const std::string& address,

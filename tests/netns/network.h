@@ -42,6 +42,7 @@ class Lab {
   explicit Lab(int backends, bool with_pod = false);
   struct Nodes {  // of a cluster
     int count = 2;
+    bool with_router = false;  // between two
   };
   explicit Lab(Nodes nodes);
   Lab(const Lab&) = delete;
@@ -72,6 +73,8 @@ std::string backend_address(int number);  // from 1
 // Of the Nth node of a cluster, from 1, and of its pod.
 std::string node_address(int number, bool ipv6 = false);
 std::string pod_address(int number, bool ipv6 = false);
+// Of the node, in the network between it and the router.
+std::string routed_address(int number, bool ipv6 = false);
 
 // Sends an ARP request for `address` from the client's eth0; the MAC that answers, if any does in time.
 std::optional<std::array<uint8_t, 6>> ask_arp(const Lab& lab, const std::string& address,

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "bpf/sluice.h"
 #include "node-agent/tunnel/plan.h"
 #include "node-agent/tunnel/probe_frame.h"
 #include "node-agent/tunnel/probe_sender.h"
@@ -141,7 +142,7 @@ class Tunnel : public testing::Test {
     static const int unshared = unshare(CLONE_NEWNET);
     ASSERT_EQ(unshared, 0) << "root is needed";
   }
-  Tunnel() : lab_(Lab::Nodes{2}) {
+  explicit Tunnel(const Lab::Nodes& nodes = {2}) : lab_(nodes) {
     certificates_.write_agent(lab_.file("tls"));
     for (const int n : {1, 2}) {
       servers_.push_back(
@@ -313,6 +314,69 @@ TEST_F(Tunnel, WayThatIsNarrowerThanItsDevicesIsMeasured) {
   ASSERT_TRUE(agent(1).wait_log("proved, for packets of up to 1344 bytes (IPv4) and 1332 (IPv6)")) << agent(1).log();
   EXPECT_EQ(asked(kAddress, "pod2", 10), 10);
 }
+
+// Between the nodes there is a router. `GetParam()`: by IPv6.
+class RoutedTunnel : public Tunnel, public testing::WithParamInterface<bool> {
+ protected:
+  RoutedTunnel() : Tunnel({2, true}) {}
+  static state::DesiredState routed() {
+    auto state = desired(Underlay::ipv4, {2});
+    for (int n = 1; n <= 2; ++n) state.nodes["n" + std::to_string(n)].addresses = {ip(routed_address(n, GetParam()))};
+    return state;
+  }
+  // What the router sends on to the second node.
+  void narrow(uint32_t mtu) const {
+    const std::string route = GetParam() ? "ip -6 route replace fd78:2::/64 dev eth0 metric 256 proto kernel mtu "
+                                         : "ip route replace 10.78.2.0/24 dev eth0 proto kernel scope link src "
+                                           "10.78.2.254 mtu ";
+    const auto replaced = lab_.in("router", route + std::to_string(mtu));
+    ASSERT_EQ(replaced.exit_code, 0) << replaced.output;
+  }
+  // Of inner IPv4 packets, where outer ones of so many bytes fit.
+  static std::string fitting(uint32_t mtu) {
+    return std::to_string(mtu - SLUICE_TUNNEL_OVERHEAD(GetParam(), false)) + " bytes (IPv4)";
+  }
+};
+
+TEST_P(RoutedTunnel, RouterThatBecomesNarrowerIsBelievedAndTheTunnelIsNeverLeft) {
+  push(routed());
+  ASSERT_TRUE(agent(1).wait_log(kProved + ", for packets of up to " + fitting(1500))) << agent(1).log();
+  HttpLoad busy(lab_.ns("client"), kAddress, kPort, {.connections = 20});
+  ASSERT_TRUE(busy.run(200));
+  narrow(1420);
+  ASSERT_TRUE(agent(1).wait_log("tunnel to node n2: carries packets of up to " + fitting(1420))) << agent(1).log();
+  EXPECT_GE(nodes_[0]->packets("note", "path_mtu"), 1);
+  const double confirmed = nodes_[0]->packets("answer", "probe_returned");
+  narrow(1390);
+  ASSERT_TRUE(agent(1).wait_log("tunnel to node n2: carries packets of up to " + fitting(1390))) << agent(1).log();
+  EXPECT_TRUE(eventually([&] { return nodes_[0]->packets("answer", "probe_returned") > confirmed + 2; }));
+  ASSERT_TRUE(busy.run(200));
+  const auto outcome = busy.stop();
+  EXPECT_EQ(outcome.failures, 0U) << outcome.first_failure;
+  EXPECT_EQ(count_in(agent(1).log(), kNotUsable), 0) << agent(1).log();
+  EXPECT_THAT(servers_[1]->peers(), testing::ElementsAre(kClient)) << "nothing has gone by nat meanwhile";
+}
+
+TEST_P(RoutedTunnel, NarrowRouterIsFoundByTheFirstProbe) {
+  narrow(1417);
+  push(routed());
+  ASSERT_TRUE(agent(1).wait_log(kProved + ", for packets of up to " + fitting(1417))) << agent(1).log();
+  EXPECT_EQ(asked(kAddress, "pod2", 10), 10);
+  EXPECT_EQ(nodes_[0]->packets("note", "path_mtu"), 1) << "no search was needed";
+}
+
+TEST_P(RoutedTunnel, RouterThatIsTooNarrowForTunnelsIsNamed) {
+  push(routed());
+  ASSERT_TRUE(agent(1).wait_log(kProved));
+  narrow(1300);
+  ASSERT_TRUE(agent(1).wait_log("a router on the way to " + routed_address(2, GetParam()) +
+                                " lets no more than 1300 bytes through"))
+      << agent(1).log();
+  EXPECT_EQ(asked(kAddress, "pod2", 10), 10) << "by nat";
+}
+
+INSTANTIATE_TEST_SUITE_P(Underlays, RoutedTunnel, testing::Bool(),
+                         [](const auto& one) { return one.param ? "IPv6" : "IPv4"; });
 
 TEST_F(Tunnel, BackendsOnBothNodesShareAService) {
   push(desired(Underlay::ipv4, {1, 2}));

@@ -34,9 +34,9 @@ class CoreTunnels : public CoreTest {
       core.tend_tunnels(now_);
       for (const tunnel::Frame& frame : kernel_.probes) {
         if (!answers) continue;
-        dataplane::Proof proof{0, static_cast<uint32_t>(frame.bytes.size() - 14)};
+        dataplane::Proof& proof = kernel_.proofs["node2"];
+        proof.bytes = static_cast<uint32_t>(frame.bytes.size() - 14);
         std::memcpy(&proof.nonce, &frame.bytes.at(14 + 20 + 8 + 8 + SLUICE_TUNNEL_OPTION), sizeof proof.nonce);
-        kernel_.proofs["node2"] = proof;
       }
     }
   }
@@ -74,6 +74,22 @@ TEST_F(CoreTunnels, ThatAreAnsweredNoMoreAreNotUsedNorKeptFromComingBack) {
   EXPECT_THAT(core.facts().tunnels.at(0).why, HasSubstr("probes come back no more"));
   tend(core, std::chrono::seconds(3));
   EXPECT_TRUE(peer().usable);
+}
+
+TEST_F(CoreTunnels, CarryWhatARouterSaysFromThenOn) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(tunnelled());
+  tend(core, milliseconds(300));
+  ASSERT_EQ(peer().fits4, 1500 - SLUICE_TUNNEL_OVERHEAD(false, false));
+  kernel_.proofs["node2"].told_mtu = 1400;
+  kernel_.proofs["node2"].told_seen = 1;
+  kernel_.calls.clear();
+  core.tend_tunnels(now_);
+  EXPECT_TRUE(peer().usable);
+  EXPECT_EQ(peer().fits4, 1400 - SLUICE_TUNNEL_OVERHEAD(false, false));
+  EXPECT_EQ(peer().fits6, 1400 - SLUICE_TUNNEL_OVERHEAD(false, true));
+  EXPECT_THAT(kernel_.calls, ElementsAre("update_ways")) << "told at once";
 }
 
 TEST_F(CoreTunnels, AServiceThatAsksForThemByNameStandsOnceTheyDo) {

@@ -163,6 +163,135 @@ TEST_F(ProverTest, SearchForMoreThatFindsNothingCostsNothing) {
   EXPECT_GT(std::ranges::count(world_.sent, kMtu, &Probe::bytes), 3);
 }
 
+TEST_F(ProverTest, RouterThatSaysWhatFitsIsBelievedAtOnceAndTheTunnelStaysInUse) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.routers["n2"] = 1400;
+  world_.refuse("n2", 1400);  // a packet of somebody's was too large
+  world_.sent.clear();
+  world_.step();
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, 1400}));
+  EXPECT_EQ(world_.prover.told("n2"), 1400U);
+  ASSERT_FALSE(world_.sent.empty());
+  EXPECT_EQ(world_.sent[0].bytes, 1400U) << "a probe of that size confirms";
+  for (int i = 0; i < 300; ++i) {
+    world_.step();
+    ASSERT_EQ(world_.prover.proved("n2"), (Proved{true, 1400})) << i;
+  }
+  EXPECT_LE(std::ranges::max(world_.sent, {}, &Probe::bytes).bytes, 1400U) << "nothing larger is tried for a while";
+}
+
+TEST_F(ProverTest, RouterThatWasWrongIsNotBelievedForLong) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.largest["n2"] = 1390;
+  world_.refuse("n2", 1400);
+  ASSERT_GE(world_.until("n2", false, seconds(3)), 0) << "the probe of that size is lost";
+  ASSERT_GE(world_.until("n2", true, seconds(10)), 0);
+  EXPECT_EQ(world_.prover.proved("n2").bytes, 1390U);
+}
+
+TEST_F(ProverTest, WhatARouterHasLoweredIsRaisedByALargerProbeAfterTenMinutes) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.refuse("n2", 1400);
+  world_.run(std::chrono::minutes(10) - seconds(1));
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, 1400}));
+  world_.run(seconds(2));
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, kMtu}));
+}
+
+TEST_F(ProverTest, SearchForMoreEndsWithTheFirstAnswerOfTheRouterAndTakesWhatItOffers) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.routers["n2"] = 1400;
+  world_.refuse("n2", 1400);
+  world_.run(std::chrono::minutes(10) - seconds(1));
+  world_.sent.clear();
+  world_.run(seconds(5));
+  EXPECT_EQ(std::ranges::count_if(world_.sent, [](const Probe& probe) { return probe.bytes > 1400; }), 1);
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, 1400}));
+  world_.routers["n2"] = 1450;
+  world_.run(std::chrono::minutes(10));
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, 1450}));
+}
+
+TEST_F(ProverTest, RouterShortensTheFirstSearch) {
+  world_.largest["n2"] = kMtu;
+  world_.routers["n2"] = 1417;
+  const auto took = world_.until("n2", true, seconds(5));
+  EXPECT_GE(took, 0);
+  EXPECT_LE(took, 500);
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, 1417}));
+  EXPECT_LE(world_.sent.size(), 3U);
+}
+
+TEST_F(ProverTest, WayThatARouterSaysIsTooNarrowIsNotUsedAndAskedNoMoreOftenThanOneThatIsLost) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.routers["n2"] = least_bytes(false) - 1;
+  world_.refuse("n2", least_bytes(false) - 1);
+  world_.step();
+  EXPECT_FALSE(world_.prover.proved("n2").usable);
+  EXPECT_EQ(world_.prover.proved("n2").bytes, least_bytes(false) - 1) << "for connections under way";
+  world_.sent.clear();
+  world_.run(seconds(10));
+  EXPECT_FALSE(world_.prover.proved("n2").usable);
+  EXPECT_LE(world_.sent.size(), 25U);
+  world_.routers.clear();
+  EXPECT_GE(world_.until("n2", true, seconds(5)), 0);
+}
+
+TEST_F(ProverTest, LessThanAnyWayMayHaveIsTakenForTheLeast) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.refuse("n2", 68);
+  world_.step();
+  EXPECT_EQ(world_.prover.told("n2"), 576U);
+  World ipv6;
+  ipv6.prover.follow({{"n2", {kMtu, true}}}, ipv6.now);
+  ipv6.largest["n2"] = kMtu;
+  ipv6.run(seconds(1));
+  ipv6.refuse("n2", 68);
+  ipv6.step();
+  EXPECT_EQ(ipv6.prover.told("n2"), 1280U);
+}
+
+TEST_F(ProverTest, WhatWasSaidBeforeTheTunnelWasThereSaysNothingOfIt) {
+  World world;
+  world.refuse("n2", 1380);
+  world.largest["n2"] = kMtu;
+  world.prover.follow({{"n2", {kMtu, false}}}, world.now);
+  world.run(seconds(1));
+  EXPECT_EQ(world.prover.proved("n2"), (Proved{true, kMtu}));
+  EXPECT_EQ(world.prover.told("n2"), 0U);
+}
+
+TEST_F(ProverTest, MoreThanTheDeviceSendsIsNoNews) {
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  world_.refuse("n2", 9000);
+  world_.run(seconds(1));
+  EXPECT_EQ(world_.prover.proved("n2"), (Proved{true, kMtu}));
+}
+
+TEST_F(ProverTest, SinceWhenItIsAsItIsIsRemembered) {
+  EXPECT_EQ(world_.prover.since("n2"), world_.now);
+  world_.largest["n2"] = kMtu;
+  world_.run(seconds(1));
+  const auto proved = world_.prover.since("n2");
+  ASSERT_TRUE(proved);
+  world_.run(seconds(20));
+  EXPECT_EQ(world_.prover.since("n2"), proved);
+  world_.largest.clear();
+  ASSERT_GE(world_.until("n2", false, seconds(5)), 0);
+  EXPECT_GT(world_.prover.since("n2"), proved);
+  const auto lost = world_.prover.since("n2");
+  world_.run(seconds(20));
+  EXPECT_EQ(world_.prover.since("n2"), lost);
+  EXPECT_EQ(world_.prover.since("n3"), std::nullopt);
+}
+
 TEST_F(ProverTest, OtherMtuOfTheDeviceIsFollowed) {
   world_.largest["n2"] = 9000;
   world_.run(seconds(1));

@@ -25,12 +25,20 @@ class World {
     auto probes = prover.tick(now, proofs);
     for (const Probe& probe : probes) {
       sent.push_back(probe);
-      if (largest.contains(probe.node) && probe.bytes <= largest[probe.node]) {
-        proofs[probe.node] = {probe.nonce, probe.bytes};
+      if (routers.contains(probe.node) && probe.bytes > routers[probe.node]) {
+        refuse(probe.node, routers[probe.node]);
+      } else if (largest.contains(probe.node) && probe.bytes <= largest[probe.node]) {
+        proofs[probe.node].nonce = probe.nonce;
+        proofs[probe.node].bytes = probe.bytes;
       }
     }
     now += std::chrono::milliseconds(100);
     return probes;
+  }
+  // A router on the way to the node says that no more than so many bytes fit.
+  void refuse(const std::string& node, uint32_t fits) {
+    proofs[node].told_mtu = fits;
+    ++proofs[node].told_seen;
   }
   void run(std::chrono::milliseconds time) {
     for (const auto until = now + time; now < until;) step();
@@ -47,6 +55,7 @@ class World {
   Prover prover;
   Clock::time_point now{std::chrono::hours(1)};
   std::map<std::string, uint32_t> largest;  // outer packets that come back, of nodes that answer
+  std::map<std::string, uint32_t> routers;  // outer packets that a router lets through: it answers larger ones
   std::map<std::string, Proof> proofs;
   std::vector<Probe> sent;
 };
