@@ -13,6 +13,7 @@
 #include "bpf/lib/control.h"
 #include "bpf/lib/error.h"
 #include "bpf/lib/hot.h"
+#include "bpf/lib/return.h"
 #include "bpf/lib/slow.h"
 #include "bpf/lib/stages.h"
 #include "bpf/lib/tags.h"
@@ -91,6 +92,16 @@ int sluice_control4(struct xdp_md* ctx) {
 SEC("xdp.frags")
 int sluice_control6(struct xdp_md* ctx) {
   return control(ctx, true);
+}
+
+SEC("xdp.frags")
+int sluice_return4(struct xdp_md* ctx) {
+  return return_slowly(ctx, false);
+}
+
+SEC("xdp.frags")
+int sluice_return6(struct xdp_md* ctx) {
+  return return_slowly(ctx, true);
 }
 
 SEC("xdp.frags")

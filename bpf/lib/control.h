@@ -33,7 +33,7 @@ static __always_inline int control(struct xdp_md* ctx, const bool v6) {
   key = key_of(&to, 0, 0, v6);
   entry = find_key(SLUICE_LOAD_ONCE(config_memory()->key_table), &key, v6);
   if (!entry) goto not_ours;
-  if (entry->value & SLUICE_ADDRESS_SERVICE) {
+  if (entry->value & (SLUICE_ADDRESS_SERVICE | SLUICE_ADDRESS_NAT)) {
     struct flow_scratch* memory = flow_scratch();
     struct packet packet;
     if (!memory) goto not_ours;

@@ -82,7 +82,8 @@ static __always_inline int send_unusual(struct __sk_buff* skb, const __u32 l3, c
   walked = memory->walked;
   if (walked.protocol == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && walked.part == PART_WHOLE)
     return send_error(skb, l3, v6);
-  if (walked.protocol != IPPROTO_TCP && walked.protocol != IPPROTO_UDP) return LEAVE_TO_OTHERS;
+  if (walked.part != PART_LATER && walked.protocol != IPPROTO_TCP && walked.protocol != IPPROTO_UDP)
+    return LEAVE_TO_OTHERS;
   load_source(&from.source, ip, v6);
   load_destination(&from.destination, ip, v6);
   if (walked.part != PART_WHOLE) fragment_key_of(&fragment, ip, &walked, v6);
@@ -91,6 +92,7 @@ static __always_inline int send_unusual(struct __sk_buff* skb, const __u32 l3, c
     if (!first) return LEAVE_TO_OTHERS; /* nobody's of ours, as a rule */
     ports.source = first->source;
     ports.destination = first->destination;
+    walked.protocol = first->protocol;
   } else {
     l4 = l3 + walked.offset;
     if (bpf_skb_load_bytes(skb, l4, header, sizeof(header))) {
@@ -111,7 +113,7 @@ static __always_inline int send_unusual(struct __sk_buff* skb, const __u32 l3, c
   memory->key.source = from.destination;
   memory->key.tuple = SLUICE_FLOW_TUPLE(ports.source, ports.destination, walked.protocol, SLUICE_FLOW_LOCAL);
   if (!locate_reply(&memory->key, &reply, v6)) return LEAVE_TO_OTHERS;
-  if (walked.part == PART_FIRST) remember_fragment(&fragment, &ports);
+  if (walked.part == PART_FIRST) remember_fragment(&fragment, &ports, walked.protocol);
   if (walked.part != PART_LATER) reply_seen(&reply, flags, sequence);
   if (is_syn_ack(flags) && reply.fits) clamp_mss(skb, l4, (__u32)reply.fits, v6);
   if (!translate_reply(skb, l3, l4, walked.protocol, &from, &reply.to, v6)) return shot(&reply, skb->wire_len);

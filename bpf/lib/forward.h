@@ -60,15 +60,17 @@ static __always_inline enum reading read_any_packet(struct xdp_md* ctx, struct p
   packet->protocol = walked->protocol;
   load_source(&packet->ends.source, l3, v6);
   load_destination(&packet->ends.destination, l3, v6);
-  if (walked->protocol != IPPROTO_TCP && walked->protocol != IPPROTO_UDP) return READ_NO_PORTS;
-  if (walked->part != PART_WHOLE) fragment_key_of(&key, l3, walked, v6);
   if (walked->part == PART_LATER) {
-    const struct fragment_ports* first = recall_fragment(&key);
+    const struct fragment_ports* first;
+    fragment_key_of(&key, l3, walked, v6);
+    first = recall_fragment(&key);
     if (!first) return READ_NO_FIRST;
+    packet->protocol = first->protocol;
     packet->ends.source_port = first->source;
     packet->ends.destination_port = first->destination;
     return READ_PORTS;
   }
+  if (walked->protocol != IPPROTO_TCP && walked->protocol != IPPROTO_UDP) return READ_NO_PORTS;
   if (walked->offset > 1024) return READ_NO_PORTS;
   packet->ports = l3 + walked->offset;
   if ((void*)(packet->ports + 1) > end) {
@@ -77,8 +79,17 @@ static __always_inline enum reading read_any_packet(struct xdp_md* ctx, struct p
   }
   packet->ends.source_port = packet->ports->source;
   packet->ends.destination_port = packet->ports->destination;
-  if (walked->part == PART_FIRST) remember_fragment(&key, packet->ports);
   return READ_PORTS;
+}
+
+/* Remembers the ports of what read_any_packet() has read, if fragments will follow it. Of what concerns no flow of ours
+ * none are: they would only push others out. */
+static __always_inline void expect_fragments(const struct packet* packet, const struct walked* walked, const bool v6) {
+  struct fragment_key key;
+
+  if (walked->part != PART_FIRST || !packet->ports) return;
+  fragment_key_of(&key, packet->l3, walked, v6);
+  remember_fragment(&key, packet->ports, packet->protocol);
 }
 
 /* Whether the lengths of what read_any_packet() has read add up. Of a fragment only the IP packet's own can. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Packets whose ports do not lie where they usually do: IPv6 extension headers, and fragments. The first fragment
- * carries the ports and is remembered; later ones follow it. XDP can hold no packet back: a later one that comes first
- * is dropped and counted. */
+ * carries the ports and is remembered where it concerns a flow of ours; later ones follow it. XDP can hold no packet
+ * back: a later one that comes first is dropped and counted. */
 #ifndef SLUICE_BPF_LIB_FRAGMENT_H
 #define SLUICE_BPF_LIB_FRAGMENT_H
 
@@ -16,7 +16,7 @@ struct fragment_key {
   union sluice_address source;
   union sluice_address destination;
   __u32 id;
-  __u8 protocol;
+  __u8 protocol; /* IPv4 (RFC 791); in IPv6 it is none of what tells packets apart (RFC 8200, section 4.5): 0 */
   __u8 family;
   __u8 pad[2];
 };
@@ -24,6 +24,8 @@ struct fragment_ports {
   __be16 source;
   __be16 destination;
   __u32 seen; /* jiffies, low 32 bits */
+  __u8 protocol;
+  __u8 pad[3];
 };
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -99,13 +101,14 @@ static __always_inline void fragment_key_of(struct fragment_key* key, const void
   load_source(&key->source, l3, v6);
   load_destination(&key->destination, l3, v6);
   key->id = walked->id;
-  key->protocol = walked->protocol;
+  key->protocol = v6 ? 0 : walked->protocol;
   key->family = v6 ? 6 : 4;
   key->pad[0] = key->pad[1] = 0;
 }
 
-static __always_inline void remember_fragment(const struct fragment_key* key, const struct ports* ports) {
-  struct fragment_ports value = {.source = ports->source, .destination = ports->destination};
+static __always_inline void remember_fragment(const struct fragment_key* key, const struct ports* ports,
+                                              __u8 protocol) {
+  struct fragment_ports value = {.source = ports->source, .destination = ports->destination, .protocol = protocol};
   value.seen = (__u32)bpf_jiffies64();
   bpf_map_update_elem(&fragments, key, &value, BPF_ANY);
 }

@@ -147,8 +147,9 @@ static __always_inline int to_service(struct xdp_md* ctx, const struct sluice_co
   return go_on(ctx, v6 ? STAGE_SERVICE6 : STAGE_SERVICE4);
 }
 
-/* A packet to one of nat's source addresses and ports: a backend's reply if there is a record, else the node's own. */
-static __always_inline int from_nat_backend(struct xdp_md* ctx, struct packet* packet, const bool v6) {
+/* A packet to one of nat's source addresses and ports: a backend's reply if there is a record, else the node's own.
+ * `part`: an enum part. Returns an XDP action, counted, or -SLUICE_REASON_OWN_TRAFFIC. */
+static __always_inline int from_nat_backend(struct xdp_md* ctx, struct packet* packet, __u8 part, const bool v6) {
   __u8 tcp_flags = tcp_flags_of(packet->protocol, packet->ports, packet->end);
   struct sluice_flow_head* head;
   struct flow_key key;
@@ -202,12 +203,11 @@ static __always_inline int from_nat_backend(struct xdp_md* ctx, struct packet* p
 
   packet->length = ip_length(packet->l3, v6);
   bytes = packet->length + ETH_HLEN;
-  if (!lengths_add_up(ctx, packet->l3, packet->length, packet->protocol, packet->ports, packet->end))
-    return drop(service, backend, SLUICE_REASON_MALFORMED, bytes);
+  if (!any_lengths_add_up(ctx, packet, part)) return drop(service, backend, SLUICE_REASON_MALFORMED, bytes);
   if (hops_left(packet->l3, v6) <= 1) return drop(service, backend, SLUICE_REASON_TTL_EXCEEDED, bytes);
   if (half_open) {
     __u32 sequence = 0;
-    if (packet->protocol == IPPROTO_TCP && (void*)packet->ports + sizeof(struct tcphdr) <= packet->end)
+    if (packet->protocol == IPPROTO_TCP && packet->ports && (void*)packet->ports + sizeof(struct tcphdr) <= packet->end)
       sequence = bpf_ntohl(((struct tcphdr*)packet->ports)->seq);
     half_open_answered(head, tcp_flags, sequence);
   } else {
@@ -255,7 +255,7 @@ static __always_inline int receive_ip(struct xdp_md* ctx, void* l3, void* end, c
   if (entry->value & SLUICE_ADDRESS_NAT) {
     __u16 port = bpf_ntohs(packet.ends.destination_port);
     if (port >= node->nat_port_first && port <= node->nat_port_last) {
-      action = from_nat_backend(ctx, &packet, v6);
+      action = from_nat_backend(ctx, &packet, PART_WHOLE, v6);
       if (action >= 0) return action;
     }
   }

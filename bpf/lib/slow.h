@@ -5,8 +5,8 @@
 
 #include "bpf/lib/forward.h"
 
-/* A packet that is to no service, nor from a backend by nat: to an address of this machine, or to nobody here. Returns
- * an XDP action, counted. */
+/* A packet that is to no service: to nat's source address, another of this machine, or to nobody here. Returns an XDP
+ * action, counted. */
 static __always_inline int not_a_service(struct xdp_md* ctx, const struct packet* packet, const bool v6) {
   struct key key = key_of(&packet->ends.destination, 0, 0, v6);
   const struct sluice_key_entry* entry = find_key(SLUICE_LOAD_ONCE(config_memory()->key_table), &key, v6);
@@ -23,6 +23,7 @@ static __always_inline int not_a_service(struct xdp_md* ctx, const struct packet
     count_reason(SLUICE_REASON_TUNNEL_DENIED, 1, bytes);
     return XDP_DROP;
   }
+  if (entry->value & SLUICE_ADDRESS_NAT) return go_on(ctx, v6 ? STAGE_RETURN6 : STAGE_RETURN4);
   count_reason(SLUICE_REASON_OWN_TRAFFIC, 1, bytes);
   return XDP_PASS;
 }
@@ -114,6 +115,7 @@ static __always_inline int service_slowly(struct xdp_md* ctx, const bool v6) {
     return drop(packet.service, SLUICE_NO_BACKEND_INDEX, SLUICE_REASON_MALFORMED, packet.length + ETH_HLEN);
   if (SLUICE_SETTINGS_SOURCES(settings) && !allowed_source(SLUICE_SETTINGS_SOURCES(settings), &packet.ends.source, v6))
     return drop(packet.service, SLUICE_NO_BACKEND_INDEX, SLUICE_REASON_SOURCE_NOT_ALLOWED, packet.length + ETH_HLEN);
+  expect_fragments(&packet, &memory->walked, v6);
   describe_query(&packet, service, &memory->query, v6);
   return ask(ctx, memory, QUESTION_SERVICE, v6 ? STAGE_SEND6 : STAGE_SEND4);
 }
@@ -181,6 +183,7 @@ static __always_inline int inner_slowly(struct xdp_md* ctx, const bool v6) {
   settings = SLUICE_LOAD_ONCE(service->settings);
   if (SLUICE_SETTINGS_SOURCES(settings) && !allowed_source(SLUICE_SETTINGS_SOURCES(settings), &packet.ends.source, v6))
     return drop(packet.service, SLUICE_NO_BACKEND_INDEX, SLUICE_REASON_SOURCE_NOT_ALLOWED, bytes);
+  expect_fragments(&packet, &memory->walked, v6);
   describe_query(&packet, service, &memory->query, v6);
   return ask(ctx, memory, QUESTION_INNER, v6 ? STAGE_DELIVER6 : STAGE_DELIVER4);
 }

@@ -27,6 +27,8 @@ enum stage {
   STAGE_NEIGHBOUR, /* ARP, NDP */
   STAGE_CONTROL4,  /* IP without ports: pings, errors */
   STAGE_CONTROL6,
+  STAGE_RETURN4, /* to nat's source address: fragments and extension headers */
+  STAGE_RETURN6,
   STAGE_ERROR4, /* ICMP errors to a service's address */
   STAGE_ERROR6,
   STAGE_INNER_ERROR4, /* the same, out of a tunnel */
@@ -56,6 +58,8 @@ int sluice_answer6(struct xdp_md* ctx);
 int sluice_neighbour(struct xdp_md* ctx);
 int sluice_control4(struct xdp_md* ctx);
 int sluice_control6(struct xdp_md* ctx);
+int sluice_return4(struct xdp_md* ctx);
+int sluice_return6(struct xdp_md* ctx);
 int sluice_error4(struct xdp_md* ctx);
 int sluice_error6(struct xdp_md* ctx);
 int sluice_inner_error4(struct xdp_md* ctx);
@@ -91,6 +95,8 @@ struct {
             [STAGE_NEIGHBOUR] = (void*)&sluice_neighbour,
             [STAGE_CONTROL4] = (void*)&sluice_control4,
             [STAGE_CONTROL6] = (void*)&sluice_control6,
+            [STAGE_RETURN4] = (void*)&sluice_return4,
+            [STAGE_RETURN6] = (void*)&sluice_return6,
             [STAGE_ERROR4] = (void*)&sluice_error4,
             [STAGE_ERROR6] = (void*)&sluice_error6,
             [STAGE_INNER_ERROR4] = (void*)&sluice_inner_error4,

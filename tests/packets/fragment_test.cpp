@@ -1,6 +1,8 @@
 // Packets in parts, and behind extension headers.
 #include <linux/bpf.h>
 
+#include <algorithm>
+
 #include "tests/packets/dataplane.h"
 
 namespace sluice::packets {
@@ -67,17 +69,22 @@ TEST_P(FragmentTest, ALaterOneBeforeTheFirstIsDroppedAndCounted) {
 
 TEST_P(FragmentTest, EachPacketHasItsOwn) {
   expect_forwarded(whole(1), 0, 1000);
-  const Packet others[] = {whole(2), whole(1).from(at("198.51.100.8", 40001)),
-                           to_service().fragment(0).payload_size(3000).id(1)};
+  std::vector<Packet> others{whole(2), whole(1).from(at("198.51.100.8", 40001))};
+  // RFC 791: an identification is of {source, destination, protocol}; in IPv6 (RFC 8200, section 4.5) of the two ends.
+  if (!ipv6()) others.push_back(to_service().fragment(0).payload_size(3000).id(1));
   for (const Packet& other : others) EXPECT_EQ(plane_.receive(other.part(1000, 1000)).action, XDP_DROP);
-  EXPECT_EQ(plane_.counted(SLUICE_REASON_FRAGMENT), 3U);
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_FRAGMENT), others.size());
 }
 
 TEST_P(FragmentTest, TheTableOfFirstsIsBoundedAndForgetsTheOldest) {
-  // 8,192 are kept.
-  for (uint32_t id = 1; id <= 12000; id++) ASSERT_EQ(plane_.receive(whole(id).part(0, 1000)).action, sent());
-  EXPECT_EQ(plane_.receive(whole(12000).part(1000, 1000)).action, sent());
-  EXPECT_EQ(plane_.receive(whole(1).part(1000, 1000)).action, XDP_DROP);
+  constexpr uint32_t kKept = 8192, kAll = 12000;
+  for (uint32_t id = 1; id <= kAll; id++) ASSERT_EQ(plane_.receive(whole(id).part(0, 1000)).action, sent());
+  EXPECT_EQ(plane_.receive(whole(kAll).part(1000, 1000)).action, sent());
+  // The kernel's LRU does not keep to the order in each single case.
+  uint32_t left = 0;
+  for (uint32_t id = 1; id <= kAll - kKept; id++)
+    left += plane_.receive(whole(id).part(1000, 1000)).action == sent() ? 1 : 0;
+  EXPECT_LT(left, (kAll - kKept) / 10);
 }
 
 TEST_P(FragmentTest, AFirstThatEndsBeforeThePortsIsNoServices) {
@@ -118,6 +125,21 @@ class ExtensionTest : public DataplaneTest, public ::testing::WithParamInterface
     rest.resize(7 + size_t{units} * 8);
     return rest;
   }
+  // 1,000 bytes of what lies behind the IPv6 header, from `first` on, in a fragment that names `next`.
+  static Frame part(const Packet& packet, uint8_t next, size_t first) {
+    const Frame whole = packet.frame();
+    const size_t count = std::min<size_t>(1000, whole.size() - 54 - first);
+    const bool more = 54 + first + count < whole.size();
+    Frame frame(whole.begin(), whole.begin() + 54);
+    frame[18] = static_cast<uint8_t>((8 + count) >> 8);
+    frame[19] = static_cast<uint8_t>(8 + count);
+    frame[20] = 44;
+    const Bytes header = Writer().u8(next).u8(0).u16(static_cast<unsigned>(first) | (more ? 1U : 0U)).u32(77);
+    frame.insert(frame.end(), header.begin(), header.end());
+    const auto from = whole.begin() + 54 + static_cast<ptrdiff_t>(first);
+    frame.insert(frame.end(), from, from + static_cast<ptrdiff_t>(count));
+    return frame;
+  }
   Service tcp_;
 };
 INSTANTIATE_TEST_SUITE_P(Forwarding, ExtensionTest, ::testing::Values(SLUICE_FORWARD_LOCAL, SLUICE_FORWARD_NAT),
@@ -144,6 +166,18 @@ TEST_P(ExtensionTest, HeadersAreWalkedAndStayAsTheyAre) {
     EXPECT_TRUE(same_frame(outcome.frame, forwarded(packet).frame()));
   }
   EXPECT_EQ(plane_.flows().size(), 2U);
+}
+
+// RFC 8200, section 4.5: the next header that a later fragment names need not be the first's, and is not looked at.
+TEST_P(ExtensionTest, FragmentsWithHeadersBehindTheFragmentHeaderFollowTheFirst) {
+  const Packet packet = udp_to_service().extension(60, options(0)).payload_size(2400);
+  for (const auto& [next, first] : std::vector<std::pair<uint8_t, size_t>>{{60, 0}, {60, 1000}, {kUdp, 2000}}) {
+    SCOPED_TRACE(first);
+    const Outcome outcome = plane_.receive(part(packet, next, first));
+    EXPECT_EQ(outcome.action, GetParam() == SLUICE_FORWARD_LOCAL ? XDP_PASS : XDP_REDIRECT);
+    EXPECT_TRUE(same_frame(outcome.frame, part(forwarded(packet), next, first)));
+  }
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_FRAGMENT), 0U);
 }
 
 TEST_P(ExtensionTest, MoreThanSixAreTooMany) {
