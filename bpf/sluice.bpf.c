@@ -159,7 +159,7 @@ SEC("xdp.frags")
 int sluice_flow(struct xdp_md* ctx) {
   struct flow_scratch* memory = flow_scratch();
 
-  if (!memory) return XDP_DROP;
+  if (!memory) return unread(ctx, SLUICE_REASON_STALE_TABLE);
   if (memory->question == QUESTION_INNER)
     memory->found = ask_here(&memory->query, &memory->target);
   else if (memory->question == QUESTION_ERROR)

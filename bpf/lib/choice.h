@@ -362,7 +362,10 @@ static __always_inline int probed(struct xdp_md* ctx, const struct sluice_peer* 
   struct udphdr* udp = geneve - sizeof(struct udphdr);
   __u64 source;
 
-  if (geneve + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION + 8 > end) return XDP_DROP;
+  if (geneve + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION + 8 > end) { /* the caller has seen to it */
+    count_reason(SLUICE_REASON_TUNNEL_MALFORMED, 1, end - eth);
+    return XDP_DROP;
+  }
   if (flags & SLUICE_TUNNEL_ANSWER) {
     struct sluice_proof* proof =
         &proofs_memory()[((__u64)((const char*)peer - (const char*)peers_memory()) / sizeof(struct sluice_peer)) &

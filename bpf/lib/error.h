@@ -81,7 +81,7 @@ static __always_inline int send_error(struct xdp_md* ctx, const bool v6) {
   __u64 bytes;
   int action;
 
-  if (!memory || !read_again(ctx, &packet, memory, v6)) return XDP_DROP;
+  if (!memory || !read_again(ctx, &packet, memory, v6)) return unread(ctx, SLUICE_REASON_MALFORMED);
   target = &memory->target;
   bytes = packet.length + ETH_HLEN;
   if (memory->found > 0) return drop(packet.service, target->backend, (__u32)memory->found, bytes);
@@ -164,7 +164,8 @@ static __always_inline int error_from_backend(struct xdp_md* ctx, const bool v6)
   if (!rewrite_error(ctx, &quoted, &inner, &from, &inner.source, v6))
     return drop(service, backend, SLUICE_REASON_MALFORMED, length + ETH_HLEN);
   data = (void*)(long)ctx->data;
-  if (data + ETH_HLEN + sizeof(struct ipv6hdr) > (void*)(long)ctx->data_end) return XDP_DROP;
+  if (data + ETH_HLEN + sizeof(struct ipv6hdr) > (void*)(long)ctx->data_end)
+    return drop(service, backend, SLUICE_REASON_MALFORMED, length + ETH_HLEN);
   take_hop(data + ETH_HLEN, v6);
   action = transmit(ctx, data, out, next_hop, v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
   if (action < 0) return drop(service, backend, -action, length + ETH_HLEN);

@@ -223,9 +223,10 @@ static __always_inline int from_nat_backend(struct xdp_md* ctx, struct packet* p
   if (!fits(out, packet->length)) return drop(service, backend, SLUICE_REASON_TOO_BIG, bytes);
   if (!rewrite_ends(packet->l3, v6, packet->protocol, packet->ports, packet->end, &packet->ends, &to))
     return drop(service, backend, SLUICE_REASON_MALFORMED, bytes);
-  count_return(backend, 1, bytes);
   action = transmit(ctx, packet->l3 - ETH_HLEN, out, next_hop, v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
-  return likely(action >= 0) ? action : drop(service, backend, -action, bytes);
+  if (unlikely(action < 0)) return drop(service, backend, -action, bytes);
+  count_return(backend, 1, bytes);
+  return action;
 }
 
 /* An IP packet to this interface's MAC. Returns an XDP action, counted. */

@@ -102,7 +102,8 @@ static __always_inline int service_slowly(struct xdp_md* ctx, const bool v6) {
   struct key key = {};
   __u64 settings;
 
-  if (!memory || read_any_packet(ctx, &packet, &memory->walked, v6) != READ_PORTS) return XDP_DROP;
+  if (!memory || read_any_packet(ctx, &packet, &memory->walked, v6) != READ_PORTS)
+    return unread(ctx, SLUICE_REASON_FRAGMENT); /* pushed out between one stage and the next */
   packet.length = ip_length(packet.l3, v6);
   key = key_of(&packet.ends.destination, packet.ends.destination_port, packet.protocol, v6);
   entry = find_key(SLUICE_LOAD_ONCE(config_memory()->key_table), &key, v6);
@@ -125,7 +126,7 @@ static __always_inline int send_slowly(struct xdp_md* ctx, const bool v6) {
   struct flow_scratch* memory = flow_scratch();
   struct packet packet;
 
-  if (!memory || !read_again(ctx, &packet, memory, v6)) return XDP_DROP;
+  if (!memory || !read_again(ctx, &packet, memory, v6)) return unread(ctx, SLUICE_REASON_MALFORMED);
   if (memory->found)
     return refuse(ctx, packet.service, memory->target.backend, (__u32)memory->found, packet.length + ETH_HLEN,
                   memory->found == SLUICE_REASON_TOO_BIG ? mtu_to(&memory->target, v6) : 0, v6);
@@ -158,7 +159,7 @@ static __always_inline int inner_slowly(struct xdp_md* ctx, const bool v6) {
   __u64 bytes, settings;
   int answer;
 
-  if (!memory) return XDP_DROP;
+  if (!memory) return unread(ctx, SLUICE_REASON_STALE_TABLE);
   answer = read_any_packet(ctx, &packet, &memory->walked, v6);
   if (answer == READ_NO_PORTS && packet.protocol == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
     return go_on(ctx, v6 ? STAGE_INNER_ERROR6 : STAGE_INNER_ERROR4);
@@ -194,7 +195,7 @@ static __always_inline int deliver_slowly(struct xdp_md* ctx, const bool v6) {
   struct packet packet;
   __u64 bytes;
 
-  if (!memory || !read_again(ctx, &packet, memory, v6)) return XDP_DROP;
+  if (!memory || !read_again(ctx, &packet, memory, v6)) return unread(ctx, SLUICE_REASON_MALFORMED);
   bytes = packet.length + ETH_HLEN;
   if (memory->found > 0) return drop(packet.service, memory->target.backend, (__u32)memory->found, bytes);
   if (!keep_congestion(packet.l3, memory->outer_class, v6))

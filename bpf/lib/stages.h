@@ -127,6 +127,12 @@ static __always_inline int drop(__u32 service, __u32 backend, __u32 reason, __u6
   return XDP_DROP;
 }
 
+/* The same for one that a stage cannot read again. That should not happen: the stage before has. */
+static __always_inline int unread(struct xdp_md* ctx, __u32 reason) {
+  count_reason(reason, 1, bpf_xdp_get_buff_len(ctx));
+  return XDP_DROP;
+}
+
 /* Counts a packet that is refused, and lets the one who sent it know, where the reason is one to tell. Returns an XDP
  * action. */
 static __always_inline int refuse(struct xdp_md* ctx, __u32 service, __u32 backend, __u32 reason, __u64 bytes,

@@ -96,10 +96,8 @@ static __always_inline int with_tags(struct xdp_md* ctx) {
   action = run_without_tags(ctx);
   here->vlan = 0; /* frames without tags do not come by here */
   if ((action == XDP_PASS && !here->handed) || (action == XDP_TX && here->answered)) {
-    if (!put_tags(ctx, here)) {
-      count_reason(SLUICE_REASON_NO_MEMORY, 1, 0);
-      return XDP_DROP;
-    }
+    /* There was room for them before; and the packet has been counted. The kernel traces it (xdp_exception). */
+    if (!put_tags(ctx, here)) return XDP_ABORTED;
   }
   return action;
 not_ours:

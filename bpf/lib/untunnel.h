@@ -37,9 +37,10 @@ static __always_inline int deliver_known(struct xdp_md* ctx, void* candidate, vo
   if (unlikely(!known_flow(&packet, &target, packet.service, v6))) return -1;
   if (unlikely(!keep_congestion(inner, outer_class, v6)) || pass_up_rewritten(&packet, &target, v6) < 0)
     return drop(packet.service, target.backend, SLUICE_REASON_TUNNEL_MALFORMED, packet.length + ETH_HLEN);
+  if (unlikely(!strip(ctx, outer_bytes + candidate_bytes, v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP))))
+    return drop(packet.service, target.backend, SLUICE_REASON_NO_MEMORY, packet.length + ETH_HLEN);
   count_forward(target.backend, true, packet.length + ETH_HLEN);
-  return strip(ctx, outer_bytes + candidate_bytes, v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP)) ? XDP_PASS
-                                                                                                     : XDP_DROP;
+  return XDP_PASS;
 }
 
 /* A UDP packet to the tunnel's port. */
@@ -73,7 +74,7 @@ static __always_inline int from_tunnel(struct xdp_md* ctx, const bool outer6) {
 static __always_inline int from_tunnel_slowly(struct xdp_md* ctx, const bool outer6) {
   struct flow_scratch* memory = flow_scratch();
 
-  if (!memory) return XDP_DROP;
+  if (!memory) return unread(ctx, SLUICE_REASON_STALE_TABLE);
   switch (unwrap(ctx, memory, outer6)) {
     case UNWRAPPED_IPV4:
       return go_on(ctx, STAGE_INNER4);

@@ -15,7 +15,7 @@ constexpr uint32_t kFlows = 1500;
 
 class ConcurrencyTest : public DataplaneTest, public ::testing::WithParamInterface<Family> {
  protected:
-  ConcurrencyTest() : DataplaneTest(GetParam(), {.flow_entries = 16384}) {
+  ConcurrencyTest() : DataplaneTest(GetParam(), {.flow_entries = 16384, .several_threads = true}) {
     plane_.add_service(service_end_, kTcp, {nat_backend()});
     plane_.settings().nat_port_last = kNatFirst + 4 * kFlows;  // many flows meet in a tuple, none runs out of tries
   }

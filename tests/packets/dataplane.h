@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -30,6 +31,7 @@ struct Options {
   Mac mac = kLanMac;
   const Dataplane* maps_of = nullptr;  // use these maps, which are set up already
   uint32_t flow_entries = 4096;        // of each flow table; a power of two
+  bool several_threads = false;        // give it packets: which verdict is whose cannot be told
 };
 
 enum class Family : uint8_t { ipv4, ipv6 };
@@ -123,8 +125,9 @@ class Dataplane {
   }
 
   // --- what the kernel would do
-  // XDP, once. Fails the test when right checksums went in and wrong ones came out, or when a packet that is passed and
-  // was not forwarded came out changed.
+  // XDP, once. Fails the test when right checksums went in and wrong ones came out, when a packet that is passed and
+  // was not forwarded came out changed, or when it was not counted with one verdict, and one that fits what became of
+  // it.
   Outcome receive(const Frame& frame);
   Outcome receive(const Packet& packet) { return receive(packet.frame()); }
   // tc egress. gso_segments > 1: as a packet that the device cuts.
@@ -159,9 +162,16 @@ class Dataplane {
   void write_defaults();
   uint32_t place_key(uint64_t word, const sluice_key6* whole);
   [[nodiscard]] sluice_count count(sluice_reason reason) const;
-  [[nodiscard]] uint64_t rewritten() const;  // packets that were changed and passed up
+  struct Verdicts {
+    std::array<uint64_t, SLUICE_REASON_COUNT> reasons{};
+    uint64_t by_backend = 0;  // forwarded or returned
+    uint64_t rewritten = 0;   // changed and passed up
+  };
+  [[nodiscard]] Verdicts verdicts() const;
+  static void expect_one_verdict(const Verdicts& before, const Verdicts& after, int action);
 
   std::shared_ptr<Loaded> loaded_;
+  bool several_threads_;
   uint32_t next_service_ = 1, next_slot_ = 0, next_backend_ = 1, next_set_ = 1;
 };
 
