@@ -487,14 +487,15 @@ malformed:
   return UNWRAPPED_DONE;
 }
 
-/* The backend on this node that a candidate names; SLUICE_NO_BACKEND_INDEX: none that we know. */
-__noinline __u32 named_backend(__u32 service, const struct asked* asked) {
+/* The backend on this node that a tunnel packet names; SLUICE_NO_BACKEND_INDEX: none that we know. One that has left
+ * the choice is found as long as history has it. */
+static __always_inline __u32 find_named(__u32 service, const union sluice_address* address, __be16 port) {
   __u64 table = SLUICE_LOAD_ONCE(config_memory()->key_table);
   __u32 mask = (1u << (SLUICE_KEY_TABLE_LOG2(table) & 31)) - 1, position;
   __u64 word;
 
-  if (!table || !asked) return SLUICE_NO_BACKEND_INDEX;
-  word = sluice_key_backend(service, asked->address.words[0], asked->address.words[1], asked->port);
+  if (!table) return SLUICE_NO_BACKEND_INDEX;
+  word = sluice_key_backend(service, address->words[0], address->words[1], port);
   position = sluice_key_hash(word, SLUICE_KEY_TABLE_SEED(table));
 #pragma clang loop unroll(disable)
   for (int probe = 0; probe < SLUICE_MAX_PROBES; probe++, position++) {
@@ -504,14 +505,18 @@ __noinline __u32 named_backend(__u32 service, const struct asked* asked) {
     if (found == word) {
       const struct sluice_backend* backend = backend_at(entry->value);
       __u64 what = SLUICE_LOAD_ONCE(backend->what);
-      if (SLUICE_BACKEND_SERVICE(what) == service && SLUICE_BACKEND_PORT(what) == asked->port &&
-          SLUICE_BACKEND_FORWARDING(what) == SLUICE_FORWARD_LOCAL &&
-          same_address(&backend->address, &asked->address, true))
+      if (SLUICE_BACKEND_SERVICE(what) == service && SLUICE_BACKEND_PORT(what) == port &&
+          SLUICE_BACKEND_FORWARDING(what) == SLUICE_FORWARD_LOCAL && same_address(&backend->address, address, true))
         return entry->value;
     }
     if (found == SLUICE_KEY_EMPTY) break;
   }
   return SLUICE_NO_BACKEND_INDEX;
+}
+
+/* The same of a candidate. A function of its own. */
+__noinline __u32 named_backend(__u32 service, const struct asked* asked) {
+  return asked ? find_named(service, &asked->address, asked->port) : SLUICE_NO_BACKEND_INDEX;
 }
 
 /* Aims at the i-th candidate of a tunnel packet, if it is a backend on this node. */

@@ -10,9 +10,9 @@ static __always_inline bool slot_moved(__u64 table, __u64 slot_hash) {
   return unlikely(SLUICE_TABLE_EARLIER(table)) && slot_backend(table, 1, slot_hash) != SLUICE_NO_BACKEND_INDEX;
 }
 
-/* The record of a flow that is known at `target`, under its first source port. Where target->backend is
- * SLUICE_NO_BACKEND_INDEX it is set to what the record says. False: ask further. */
-static __always_inline bool known_flow(struct packet* packet, struct target* target, __u32 service, const bool v6) {
+/* Whether a flow is known at `target`, under its first source port. False: ask further. */
+static __always_inline bool known_flow(struct packet* packet, const struct target* target, __u32 service,
+                                       const bool v6) {
   struct sluice_flow_head* head;
   struct flow_key key;
   __u8 tcp_flags = tcp_flags_of(packet->protocol, packet->ports, packet->end);
@@ -39,7 +39,6 @@ static __always_inline bool known_flow(struct packet* packet, struct target* tar
   }
   goes_on(head, tcp_flags);
   add_state(head, state_from_client(tcp_flags));
-  if (target->backend == SLUICE_NO_BACKEND_INDEX) target->backend = head->backend;
   if (unlikely(!touched_lately(head))) {
     SLUICE_STORE_ONCE(head->seen, (__u32)bpf_jiffies64());
     head->service = service;

@@ -33,7 +33,9 @@ static __always_inline int deliver_known(struct xdp_md* ctx, void* candidate, vo
   target.port = *(const __be16*)(candidate + (v6 ? 16 : 4));
   target.source_port = packet.ends.source_port;
   target.forwarding = SLUICE_FORWARD_LOCAL;
-  target.backend = SLUICE_NO_BACKEND_INDEX;
+  /* The record alone will not do: its backend may be gone, and its address another's. */
+  target.backend = find_named(packet.service, &target.address, target.port);
+  if (unlikely(target.backend == SLUICE_NO_BACKEND_INDEX)) return -1;
   if (unlikely(!known_flow(&packet, &target, packet.service, v6))) return -1;
   if (unlikely(!keep_congestion(inner, outer_class, v6)) || pass_up_rewritten(&packet, &target, v6) < 0)
     return drop(packet.service, target.backend, SLUICE_REASON_TUNNEL_MALFORMED, packet.length + ETH_HLEN);

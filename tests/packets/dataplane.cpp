@@ -184,12 +184,19 @@ void Dataplane::forget_key(const Address& address, uint16_t port, uint8_t protoc
   }
 }
 
+uint64_t Dataplane::backend_key(const Service& service, uint32_t position) {
+  const sluice_backend& record = backend(service.first_backend + position);
+  return sluice_key_backend(service.index, record.address.words[0], record.address.words[1],
+                            SLUICE_BACKEND_PORT(record.what));
+}
+
 void Dataplane::name_backend(const Service& service, uint32_t position) {
-  const uint32_t index = service.first_backend + position;
-  const sluice_backend& record = backend(index);
-  const uint64_t word = sluice_key_backend(service.index, record.address.words[0], record.address.words[1],
-                                           SLUICE_BACKEND_PORT(record.what));
-  key(place_key(word, nullptr)) = {.key = word, .value = index, .extra = 0};
+  const uint64_t word = backend_key(service, position);
+  key(place_key(word, nullptr)) = {.key = word, .value = service.first_backend + position, .extra = 0};
+}
+
+void Dataplane::forget_backend(const Service& service, uint32_t position) {
+  key(place_key(backend_key(service, position), nullptr)).key = SLUICE_KEY_DELETED;
 }
 
 void Dataplane::set_planes(Service& changed, const std::vector<std::vector<uint16_t>>& planes) {

@@ -113,6 +113,8 @@ class Dataplane {
   void set_backend(const Service& service, uint32_t position, const Backend& backend);
   // Where tunnelled packets find a backend on this node.
   void name_backend(const Service& service, uint32_t position);
+  // It is none any more; its record stays as it is until another needs the place.
+  void forget_backend(const Service& service, uint32_t position);
   void set_key(const Address& address, uint16_t port, uint8_t protocol, uint32_t value);
   void forget_key(const Address& address, uint16_t port, uint8_t protocol);
   void own(const Address& address, uint32_t ifindex, int64_t seconds_from_now, uint16_t vlan = 0);
@@ -160,6 +162,7 @@ class Dataplane {
  private:
   friend class Loaded;
   void write_defaults();
+  uint64_t backend_key(const Service& service, uint32_t position);
   uint32_t place_key(uint64_t word, const sluice_key6* whole);
   [[nodiscard]] sluice_count count(sluice_reason reason) const;
   struct Verdicts {

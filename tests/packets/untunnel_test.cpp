@@ -79,6 +79,44 @@ TEST_P(Untunnel, AKnownFlowIsDelivered) {
   EXPECT_EQ(only_flow().state, SLUICE_FLOW_REPLIED | SLUICE_FLOW_CLIENT_FIN);
 }
 
+TEST_P(Untunnel, AKnownFlowWhoseBackendIsNoneAnyMoreIsDeliveredToNobody) {
+  establish();
+  const uint64_t delivered = plane_.counted(SLUICE_REASON_DECAPSULATED);
+  plane_.forget_backend(tcp_, 1);
+  // Another service's pod has the address now.
+  const Service other = plane_.add_service(at("203.0.113.77", 80), kTcp, {local_backend(local_end_)});
+  plane_.name_backend(other, 0);
+  EXPECT_EQ(plane_.receive(from_peer(1, inner(), {local_end_}).frame()).action, XDP_DROP);
+  EXPECT_EQ(plane_.counted(tcp_, SLUICE_REASON_TUNNEL_STRAY), 1U);
+  // Who else may have it is asked, and the last takes it up.
+  Tunnelled handed_on = to_peer(2, to_service(), {far_});
+  handed_on.hops = SLUICE_TUNNEL_HOPS - 1;
+  const Tunnelled sent = from_peer(1, inner(), {local_end_, far_}, {node2_});
+  EXPECT_TRUE(same_frame(plane_.receive(sent.frame()).frame, handed_on.frame()));
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_DECAPSULATED), delivered);
+  expect_delivered(from_peer(1, inner(), {local_end_, near_}, {own_}), inner(), near_);
+}
+
+TEST_P(Untunnel, AKnownFlowWhoseBackendIsLeavingIsDelivered) {
+  establish();
+  Backend leaving = local_backend(local_end_);
+  leaving.flags = SLUICE_BACKEND_LEFT;
+  plane_.set_backend(tcp_, 1, leaving);
+  for (int i = 0; i < 2; i++) expect_delivered(from_peer(1, inner(), {local_end_}), inner(), local_end_);
+}
+
+TEST_P(Untunnel, AKnownFlowWhoseBackendHasAnotherIndexIsCountedThere) {
+  establish();
+  const uint32_t before = only_flow().backend_index;
+  plane_.forget_backend(tcp_, 1);
+  plane_.set_backend(tcp_, 2, local_backend(local_end_));
+  plane_.name_backend(tcp_, 2);
+  const uint64_t counted = plane_.backend_counters(before).otherwise.packets;
+  expect_delivered(from_peer(1, inner(), {local_end_}), inner(), local_end_);
+  EXPECT_EQ(plane_.backend_counters(before + 1).otherwise.packets, 1U);
+  EXPECT_EQ(plane_.backend_counters(before).otherwise.packets, counted);
+}
+
 TEST_P(Untunnel, TheReplyLeavesStraightForTheClientFromTheServicesAddress) {
   establish();
   const Packet packet = reply(kAck).payload_size(900);
