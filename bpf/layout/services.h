@@ -104,6 +104,7 @@ struct sluice_service {
 #define SLUICE_SERVICE_VALID 1u    /* told apart from an element not in use */
 #define SLUICE_SERVICE_AFFINITY 2u /* choose by the client's address alone */
 #define SLUICE_SERVICE_IPV6 4u
+#define SLUICE_SERVICE_AFFINITY_CHANGED 8u /* it had the other affinity: flows of that time have other slots */
 #define SLUICE_SETTINGS_FLAGS(word) ((__u32)((word)&0xff))
 #define SLUICE_SETTINGS_AFFINITY(word) ((__u32)(((word) >> 8) & 0xffffff))
 #define SLUICE_SETTINGS_SOURCES(word) ((__u32)((word) >> 32))

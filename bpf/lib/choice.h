@@ -196,20 +196,21 @@ __noinline int aim_at_favourite(struct xdp_md* ctx, const struct flow_query* que
 }
 
 /* The record is searched; where there is none, it is made at the newest candidate, or whoever may have it is asked. A
- * connection that is under way may have begun before the service's affinity was changed: its slot was another. Returns
- * 0 with `target` set and, where it says tunnel, memory->asked, or the reason to drop. */
+ * connection may have begun before the service's affinity was changed: its slot was another. There its record is
+ * searched by the SYN of a later connection too, which ends it: or the later one's packets were taken for the earlier
+ * one's. Returns 0 with `target` set and, where it says tunnel, memory->asked, or the reason to drop. */
 __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, struct target* target) {
   struct flow_scratch* memory = flow_scratch();
+  bool under_way;
   __u64 slot_hash;
   __u8 first_free;
-  bool under_way;
   int refused;
 
   if (!query || !target || !memory) return SLUICE_REASON_STALE_TABLE;
   under_way = !begins(query);
   if (search_planes(ctx, query, target)) return refused_by_way(query, target);
   first_free = target->first_free;
-  if (under_way) {
+  if (query->protocol == IPPROTO_TCP && query->other_hash != query->slot_hash) {
     slot_hash = query->slot_hash;
     query->slot_hash = query->other_hash;
     if (search_planes(ctx, query, target)) return refused_by_way(query, target);

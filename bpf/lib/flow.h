@@ -89,7 +89,7 @@ struct flow_query {
   union sluice_address address;
   __u64 table; /* the service's, read once */
   __u64 slot_hash;
-  __u64 other_hash; /* the slot's, had the service the other affinity */
+  __u64 other_hash; /* the slot's at the service's other affinity, where that was in force once; else `slot_hash` */
   __u64 hash;       /* over the whole tuple: source ports */
   __u64 client_way; /* back whence the packet came: a next-hop word */
   __u32 service;

@@ -53,7 +53,9 @@ static __always_inline void describe_query(const struct packet* packet, const st
   query->table = SLUICE_LOAD_ONCE(service->table);
   query->hash = by_flow;
   query->slot_hash = affinity ? by_client : by_flow;
-  query->other_hash = affinity ? by_flow : by_client;
+  query->other_hash = query->slot_hash;
+  if (SLUICE_SETTINGS_FLAGS(settings) & SLUICE_SERVICE_AFFINITY_CHANGED)
+    query->other_hash = affinity ? by_flow : by_client;
   query->affinity = affinity ? SLUICE_SETTINGS_AFFINITY(settings) : 0;
   query->v6 = v6;
   query->peek = 0;

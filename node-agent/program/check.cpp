@@ -186,8 +186,9 @@ std::optional<std::string> Programmer::difference(const ImageView& image, const 
     return differs;
   }
   const sluice_service& element = image.services[programmed.index];
-  const uint64_t settings =
-      SLUICE_SETTINGS_WORD(projection.flags, projection.affinity, SLUICE_SETTINGS_SOURCES(programmed.settings));
+  const uint32_t history = SLUICE_SETTINGS_FLAGS(programmed.settings) & SLUICE_SERVICE_AFFINITY_CHANGED;
+  const uint64_t settings = SLUICE_SETTINGS_WORD(projection.flags | history, projection.affinity,
+                                                 SLUICE_SETTINGS_SOURCES(programmed.settings));
   if (element.settings != settings) {
     return "settings are " + std::to_string(element.settings) + ", not " + std::to_string(settings);
   }

@@ -24,6 +24,14 @@ uint32_t record_word(const Programmed& service, uint32_t record, uint32_t word) 
   return (service.backends->first + record) * element_words(MapId::backends) + word;
 }
 
+// Of a service that had the other affinity once: flows that began then are looked for where they were.
+uint32_t flags_of(const Projection& projection, const Programmed* before) {
+  const uint32_t had = before == nullptr ? projection.flags : SLUICE_SETTINGS_FLAGS(before->settings);
+  const bool changed =
+      (had & SLUICE_SERVICE_AFFINITY_CHANGED) != 0 || ((had ^ projection.flags) & SLUICE_SERVICE_AFFINITY) != 0;
+  return projection.flags | (changed ? SLUICE_SERVICE_AFFINITY_CHANGED : 0);
+}
+
 uint8_t next_generation(uint64_t table) {
   // Never 0, so that the word of a table is never 0 either.
   return static_cast<uint8_t>(SLUICE_TABLE_GENERATION(table) % 127 + 1);
@@ -207,7 +215,7 @@ ServiceChange plan_service(const Projection& projection, uint32_t sources, bool 
   }
   Programmed& next = change.next;
   next.keys = projection.keys;
-  next.settings = SLUICE_SETTINGS_WORD(projection.flags, projection.affinity, sources);
+  next.settings = SLUICE_SETTINGS_WORD(flags_of(projection, before), projection.affinity, sources);
   next.damaged = false;
   next.settled = true;
   next.backend_keys.clear();

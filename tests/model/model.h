@@ -49,7 +49,7 @@ class Model {
   explicit Model(Scene scene) : prospect_(std::move(scene)) {}
 
   // Another scene. Flows stay.
-  void change(Scene scene) { prospect_ = Prospect(std::move(scene)); }
+  void change(Scene scene) { prospect_ = Prospect(std::move(scene), &prospect_); }
   // What comes in by the ingress interface.
   Outcome receive(const Bytes& frame);
   // What the node's stack sends by an interface.

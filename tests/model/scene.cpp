@@ -62,8 +62,12 @@ const char* to_string(Kind kind) {
   return kNames[static_cast<size_t>(kind)];
 }
 
-Prospect::Prospect(Scene scene) : scene_(std::move(scene)) {
+Prospect::Prospect(Scene scene, const Prospect* before) : scene_(std::move(scene)) {
   for (const auto& [id, service] : scene_.desired.services) add(service);
+  for (auto& [id, service] : services_) {
+    const Service* former = before == nullptr ? nullptr : before->service(id);
+    service.affinity_changed = former != nullptr && (former->affinity_changed || former->affinity != service.affinity);
+  }
   for (const auto& [address, way] : scene_.network.next_hops) {
     if (!way.local && scene_.network.interfaces.contains(way.ifindex) && way.source != net::IpAddress{})
       nat_sources_.insert(way.source);

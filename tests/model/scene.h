@@ -60,6 +60,7 @@ struct Endpoint {
 struct Service {
   std::string id;
   bool affinity = false;
+  bool affinity_changed = false;                    // it was the other once
   std::optional<std::vector<net::Prefix>> allowed;  // nullopt: everybody
   std::vector<Endpoint> endpoints;
   // Slot -> index into `endpoints`, or none. The first is in force; the others name earlier candidates, newest first.
@@ -72,7 +73,8 @@ using ServiceKey = std::tuple<net::IpAddress, uint16_t, uint8_t>;  // address, p
 class Prospect {
  public:
   Prospect() = default;
-  explicit Prospect(Scene scene);
+  // `before`: what was in force until now; nullptr: nothing was.
+  explicit Prospect(Scene scene, const Prospect* before = nullptr);
 
   [[nodiscard]] const Scene& scene() const { return scene_; }
   // The services at this address, port and protocol; nullptr: none.

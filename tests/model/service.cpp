@@ -43,7 +43,7 @@ Model::Query Model::ask(const Bytes& frame, const Packet& packet, const Service&
   Query query{.packet = packet, .service = &service, .hash = hash_by_flow(ends, key), .from = get_mac(frame, 6)};
   const uint64_t by_client = hash_by_client(ends, key);
   query.slot_hash = service.affinity ? by_client : query.hash;
-  query.other_hash = service.affinity ? query.hash : by_client;
+  query.other_hash = !service.affinity_changed ? query.slot_hash : service.affinity ? query.hash : by_client;
   return query;
 }
 
@@ -51,10 +51,10 @@ Model::Query Model::ask(const Bytes& frame, const Packet& packet, const Service&
 // newest. A connection that is under way may have begun before the service's affinity changed, when its slot was
 // another.
 std::optional<Model::Refused> Model::find_or_make(const Query& query, Aim& aim, Outcome& outcome) {
-  const bool under_way = query.packet.protocol == kTcp && !begins(query.packet.flags);
   Search search = this->search(query, query.slot_hash, outcome);
   const auto first_free = search.free;
-  if (!search.found && under_way) search = this->search(query, query.other_hash, outcome);
+  if (!search.found && query.packet.protocol == kTcp && query.other_hash != query.slot_hash)
+    search = this->search(query, query.other_hash, outcome);
   if (search.found) {
     aim = *search.found;
     return refused_by_way(query, aim);

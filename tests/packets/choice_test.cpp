@@ -95,7 +95,8 @@ TEST_P(ChoiceTest, ConnectionsThatBeganBeforeAChangeOfAffinityStayWhereTheyAre) 
     std::vector<uint32_t> before;
     for (uint16_t port = 1; port <= 50; port++)
       before.push_back(chosen(to_service(kSyn).from(at("198.51.100.7", port)).to(service.end)));
-    const uint32_t flags = SLUICE_SERVICE_VALID | (to_affinity ? SLUICE_SERVICE_AFFINITY : 0);
+    const uint32_t flags =
+        SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY_CHANGED | (to_affinity ? SLUICE_SERVICE_AFFINITY : 0);
     plane_.set_flags(service, flags);
     for (uint16_t port = 1; port <= 50; port++) {
       const Packet packet = to_service().from(at("198.51.100.7", port)).to(service.end);
@@ -109,6 +110,45 @@ TEST_P(ChoiceTest, ConnectionsThatBeganBeforeAChangeOfAffinityStayWhereTheyAre) 
     EXPECT_EQ(std::ranges::all_of(after, [&](uint32_t backend) { return backend == after[0]; }), to_affinity)
         << "new ones follow the new rule";
   }
+}
+
+TEST_P(ChoiceTest, ARecordInTheSlotOfAnotherAffinityIsNobodysWhereThatWasNeverInForce) {
+  uint32_t moved = 0;
+  for (uint16_t port = 1; port <= 50; port++) {
+    const Endpoint client = at("198.51.100.7", port);
+    plane_.forget_flows();
+    plane_.set_flags(service_, SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+    const uint32_t by_client = chosen(to_service(kSyn).from(client));
+    plane_.set_flags(service_, SLUICE_SERVICE_VALID);
+    plane_.forget_flows();
+    const uint32_t by_flow = chosen(to_service(kSyn).from(client));
+    plane_.forget_flows();
+    if (by_client == by_flow) continue;
+    moved++;
+    plane_.set_flags(service_, SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+    ASSERT_EQ(chosen(to_service(kSyn).from(client)), by_client);
+    plane_.set_flags(service_, SLUICE_SERVICE_VALID);
+    EXPECT_EQ(chosen(to_service().from(client)), by_flow) << "what was there under this port is another connection";
+  }
+  EXPECT_GT(moved, 10U);
+}
+
+TEST_P(ChoiceTest, ASynEndsTheConnectionOfBeforeTheAffinityWasChanged) {
+  const uint32_t changed = SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY_CHANGED;
+  uint32_t moved = 0;
+  for (uint16_t port = 1; port <= 50; port++) {
+    const Endpoint client = at("198.51.100.7", port);
+    plane_.forget_flows();
+    plane_.set_flags(service_, changed | SLUICE_SERVICE_AFFINITY);
+    const uint32_t before = chosen(to_service(kSyn).from(client));
+    ASSERT_EQ(chosen(to_service(kRst).from(client)), before);
+    plane_.set_flags(service_, changed);
+    const uint32_t after = chosen(to_service(kSyn).from(client));
+    moved += before == after ? 0 : 1;
+    ASSERT_EQ(chosen(to_service().from(client)), after);
+    ASSERT_EQ(plane_.flows().size(), 1U) << "the record of before is gone";
+  }
+  EXPECT_GT(moved, 10U);
 }
 
 TEST_P(ChoiceTest, WithAffinityAClientsFlowsStillHaveSourcePortsOfTheirOwn) {

@@ -152,8 +152,28 @@ TEST(Programmer, AffinityIsASettingOfTheService) {
   EXPECT_EQ(kernel.program(state, ways()).writes.writes().size(), 1U);
   const auto index = kernel.programmer_.programmed().at("web").index;
   const uint64_t settings = kernel.image_.view().services[index].settings;
-  EXPECT_EQ(SLUICE_SETTINGS_FLAGS(settings), SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+  EXPECT_EQ(SLUICE_SETTINGS_FLAGS(settings),
+            SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY | SLUICE_SERVICE_AFFINITY_CHANGED);
   EXPECT_EQ(SLUICE_SETTINGS_AFFINITY(settings), 10'800U);
+  expect_as(kernel, state, ways());
+}
+
+TEST(Programmer, ThatTheAffinityWasChangedIsMarkedForGoodAndForNoOtherService) {
+  Kernel kernel;
+  auto state = desired({service("web", {1}, {backend(1)}), service("api", {2}, {backend(2)})});
+  state.services["api"].affinity = state::Affinity::client_ip;
+  kernel.program(state, ways());
+  const auto flags = [&](const char* id) {
+    return SLUICE_SETTINGS_FLAGS(kernel.image_.view().services[kernel.programmer_.programmed().at(id).index].settings);
+  };
+  EXPECT_EQ(flags("api"), SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+  state.services["web"].affinity = state::Affinity::client_ip;
+  kernel.program(state, ways());
+  state.services["web"].affinity = state::Affinity::none;
+  kernel.program(state, ways());
+  EXPECT_EQ(flags("web"), SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY_CHANGED);
+  EXPECT_EQ(flags("api"), SLUICE_SERVICE_VALID | SLUICE_SERVICE_AFFINITY);
+  expect_as(kernel, state, ways());
 }
 
 TEST(Programmer, AServiceWithoutBackendsIsThereWithoutATable) {
