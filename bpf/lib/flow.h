@@ -106,6 +106,11 @@ struct flow_query {
   __u8 pad[7];
 };
 
+/* Whether there is no connection yet that could be lost, or never one. */
+static __always_inline bool begins(const struct flow_query* query) {
+  return query->protocol != IPPROTO_TCP || is_syn(query->tcp_flags);
+}
+
 /* Where the packet goes. */
 struct target {
   union sluice_address address; /* the backend's */

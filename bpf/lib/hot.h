@@ -5,11 +5,6 @@
 
 #include "bpf/lib/forward.h"
 
-/* Whether a slot of a table that has history has had other candidates. */
-static __always_inline bool slot_moved(__u64 table, __u64 slot_hash) {
-  return unlikely(SLUICE_TABLE_EARLIER(table)) && slot_backend(table, 1, slot_hash) != SLUICE_NO_BACKEND_INDEX;
-}
-
 /* Whether a flow is known at `target`, under its first source port. False: ask further. */
 static __always_inline bool known_flow(struct packet* packet, const struct target* target, __u32 service,
                                        const bool v6) {

@@ -1,68 +1,13 @@
-// Backends without Sluice: sent on as it is to their MAC, or in IP; a record only where their slot has moved.
+// Backends without Sluice: sent on to as it is, by their MAC, or in IP; without a record.
 #include <linux/bpf.h>
 
 #include "tests/packets/icmp.h"
+#include "tests/packets/whole.h"
 
 namespace sluice::packets {
 namespace {
 
-constexpr Mac kRealMac{0x02, 0x5c, 0, 0, 0x09, 0x15}, kOtherRealMac{0x02, 0x5c, 0, 0, 0x09, 0x16};
-
-struct Whole {
-  uint8_t forwarding;
-  Family family;
-};
-std::ostream& operator<<(std::ostream& out, const Whole& whole) {
-  return out << (whole.forwarding == SLUICE_FORWARD_DIRECT ? "Direct" : "IpInIp") << name_of(whole.family);
-}
-
-class WholeTest : public DataplaneTest, public ::testing::WithParamInterface<Whole> {
- protected:
-  WholeTest() : DataplaneTest(GetParam().family) {
-    const std::vector<Backend> backends{real(real_, kRealMac), real(other_, kOtherRealMac)};
-    tcp_ = plane_.add_service(service_end_, kTcp, backends);
-    udp_ = plane_.add_service(service_end_, kUdp, backends);
-    planes({0});
-  }
-  [[nodiscard]] static bool direct() { return GetParam().forwarding == SLUICE_FORWARD_DIRECT; }
-  [[nodiscard]] static Backend real(Endpoint end, const Mac& mac, uint32_t flags = 0) {
-    return {.end = end, .forwarding = GetParam().forwarding, .egress = kLanEgress, .mac = mac, .flags = flags};
-  }
-  void planes(const std::vector<uint16_t>& candidates) {
-    std::vector<std::vector<uint16_t>> all;
-    for (const uint16_t candidate : candidates) all.emplace_back(8, candidate);
-    plane_.set_planes(tcp_, all);
-    plane_.set_planes(udp_, all);
-  }
-  // As it leaves for the first of the two, or the second.
-  [[nodiscard]] Frame sent(const Packet& packet, size_t to = 0, const Mac& from = kLanMac) const {
-    const Bytes before = packet.ip_packet();
-    const auto hops = static_cast<uint8_t>(before[ipv6() ? 7 : 8] - 1);
-    const Packet less = Packet(packet).ttl(hops).macs(from, to == 0 ? kRealMac : kOtherRealMac);
-    if (direct()) return less.frame();
-    const auto tos = ipv6() ? static_cast<uint8_t>(before[0] << 4 | before[1] >> 4) : before[1];
-    return Packet::other(address(from == kLanMac ? "192.0.2.1" : "10.9.0.1"), to == 0 ? real_.address : other_.address,
-                         ipv6() ? 41 : 4, less.ip_packet())
-        .tos(tos)
-        .id(0)
-        .macs(from, to == 0 ? kRealMac : kOtherRealMac)
-        .frame();
-  }
-  // Which of the two a packet goes to; -1: neither.
-  int goes_to(const Packet& packet) {
-    const Outcome outcome = plane_.receive(packet);
-    if (outcome.frame == sent(packet, 0)) return 0;
-    return outcome.frame == sent(packet, 1) ? 1 : -1;
-  }
-  Endpoint real_ = at("192.0.2.21", 80), other_ = at("192.0.2.22", 80);
-  Service tcp_, udp_;
-};
-INSTANTIATE_TEST_SUITE_P(Forwarding, WholeTest,
-                         ::testing::Values(Whole{SLUICE_FORWARD_DIRECT, Family::ipv4},
-                                           Whole{SLUICE_FORWARD_IPIP, Family::ipv4},
-                                           Whole{SLUICE_FORWARD_DIRECT, Family::ipv6},
-                                           Whole{SLUICE_FORWARD_IPIP, Family::ipv6}),
-                         [](const auto& test) { return ::testing::PrintToString(test.param); });
+INSTANTIATE_TEST_SUITE_P(Forwarding, WholeTest, kWholes, whole_name);
 
 TEST_P(WholeTest, APacketIsSentOnWithOneHopLessAndLeavesNoRecord) {
   for (const Packet& packet : {to_service(kSyn).tcp_options(4), to_service().payload_size(999).tos(0xb9),
@@ -76,7 +21,7 @@ TEST_P(WholeTest, APacketIsSentOnWithOneHopLessAndLeavesNoRecord) {
 }
 
 TEST_P(WholeTest, ByAnotherInterfaceItIsRedirected) {
-  Backend backend = real(real_, kRealMac);
+  Backend backend = real(0);
   backend.egress = kCoreEgress;
   plane_.set_backend(tcp_, 0, backend);
   const Outcome outcome = plane_.receive(to_service());
@@ -90,7 +35,7 @@ TEST_P(WholeTest, ATtlThatWouldReachZeroIsToldToTheClient) {
 }
 
 TEST_P(WholeTest, WhatDoesNotFitIsToldWithWhatDoes) {
-  Backend backend = real(real_, kRealMac);
+  Backend backend = real(0);
   backend.egress = kCoreEgress;
   plane_.set_backend(tcp_, 0, backend);
   plane_.egress(kCoreEgress).mtu = 1400;
@@ -106,32 +51,6 @@ TEST_P(WholeTest, WithoutAWayThePacketIsDropped) {
   plane_.set_backend(tcp_, 0, {.end = at("172.31.0.1", 80), .forwarding = GetParam().forwarding});
   EXPECT_EQ(plane_.receive(to_service(kSyn)).action, XDP_DROP);
   EXPECT_EQ(plane_.counted(tcp_, SLUICE_REASON_NO_NEXT_HOP), 1U);
-}
-
-TEST_P(WholeTest, NewFlowsOfASlotThatHasMovedGoToTheNewestAndArePinnedThere) {
-  planes({1, 0});
-  EXPECT_EQ(goes_to(to_service(kSyn)), 1);
-  EXPECT_EQ(goes_to(to_service()), 1);
-  const Flow flow = only_flow();
-  EXPECT_EQ(flow.kind, SLUICE_FLOW_PIN);
-  EXPECT_EQ(flow.client, other_) << "whom it is pinned to";
-  planes({0, 1});
-  EXPECT_EQ(goes_to(to_service()), 1);
-}
-
-TEST_P(WholeTest, FlowsThatBeganBeforeTheSlotMovedStay) {
-  EXPECT_EQ(goes_to(to_service(kSyn)), 0);
-  planes({1, 0});
-  EXPECT_EQ(goes_to(to_service()), 0);
-  EXPECT_EQ(goes_to(to_service()), 0);
-  EXPECT_EQ(goes_to(to_service(kFin | kAck)), 0);
-}
-
-TEST_P(WholeTest, DatagramsLeaveABackendThatHasLeftTheChoice) {
-  planes({1, 0});
-  EXPECT_EQ(goes_to(udp_to_service()), 0) << "it may have begun there";
-  plane_.set_backend(udp_, 0, real(real_, kRealMac, SLUICE_BACKEND_LEFT));
-  EXPECT_EQ(goes_to(udp_to_service()), 1);
 }
 
 TEST_P(WholeTest, ErrorsGoToTheBackendOfTheFlowTheyAreAbout) {
