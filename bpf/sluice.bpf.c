@@ -145,6 +145,16 @@ int sluice_send_error6(struct xdp_md* ctx) {
 }
 
 SEC("xdp.frags")
+int sluice_outer_error4(struct xdp_md* ctx) {
+  return outer_error(ctx, false);
+}
+
+SEC("xdp.frags")
+int sluice_outer_error6(struct xdp_md* ctx) {
+  return outer_error(ctx, true);
+}
+
+SEC("xdp.frags")
 int sluice_deliver6(struct xdp_md* ctx) {
   return deliver_slowly(ctx, true);
 }

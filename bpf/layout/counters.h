@@ -54,7 +54,7 @@ struct sluice_service_reason_key {
   X(NO_SERVICE, "no_service", drop)                 /* to a service's address, at a port that none is at */           \
   X(SOURCE_NOT_ALLOWED, "source_not_allowed", drop) /* the client is not in the service's allowed sources */          \
   X(NO_FLOW, "no_flow", drop)                 /* an ICMP error to a service's address, about no flow that is known */ \
-  X(ANSWERS_LIMITED, "answers_limited", drop) /* a ping beyond what is answered in a second */                        \
+  X(ANSWERS_LIMITED, "answers_limited", drop) /* a ping, or an error to tell on, beyond what a second allows */       \
   X(MALFORMED, "malformed", drop)             /* to a service's address, with lengths that do not add up */           \
   X(FRAGMENT, "fragment", drop)               /* a fragment whose first has not been seen, or beyond the bound */     \
   X(TTL_EXCEEDED, "ttl_exceeded", drop)       /* TTL would reach 0 */                                                 \

@@ -8,6 +8,7 @@
 #include "bpf/lib/error.h"
 #include "bpf/lib/forward.h"
 #include "bpf/lib/ndp.h"
+#include "bpf/lib/outer_error.h"
 #include "bpf/lib/path_mtu.h"
 #include "bpf/lib/service.h"
 
@@ -68,6 +69,9 @@ static __always_inline int control(struct xdp_md* ctx, const bool v6) {
    * back to whoever sent it here. */
   if ((entry->value & (SLUICE_ADDRESS_SERVICE | SLUICE_ADDRESS_NODE)) == SLUICE_ADDRESS_SERVICE)
     return drop(SLUICE_NO_SERVICE, SLUICE_NO_BACKEND_INDEX, SLUICE_REASON_NO_SERVICE, bytes);
+  l3 = (void*)(long)ctx->data + ETH_HLEN;
+  end = (void*)(long)ctx->data_end;
+  if (quotes_ip_in_ip(l3, end, v6)) return go_on(ctx, v6 ? STAGE_OUTER_ERROR6 : STAGE_OUTER_ERROR4);
   hear_path_mtu(ctx, v6); /* the kernel may hear it, too */
   count_reason(SLUICE_REASON_OWN_TRAFFIC, 1, bytes);
   return XDP_PASS;

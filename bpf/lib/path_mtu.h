@@ -7,6 +7,37 @@
 #include "bpf/lib/quoted.h"
 #include "bpf/lib/tunnel.h"
 
+/* Reads an ICMP error that says that a packet of ours was too big. What it quotes begins at icmp + ICMP_HEADER and may
+ * be read up to what the error's own length says (quoted_up_to()). Returns what fits, bytes of IP packet, no less than
+ * a path's least; 0: it is none. */
+static __always_inline __u32 read_too_big(const void* l3, const void* end, const bool v6) {
+  const __u32 header = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+  const __u8* icmp = l3 + header;
+  __u32 mtu;
+
+  if ((const void*)icmp + ICMP_HEADER > end) return 0;
+  if (v6) {
+    const struct ipv6hdr* ip = l3;
+    if (ip->nexthdr != IPPROTO_ICMPV6 || icmp[0] != ICMPV6_PKT_TOOBIG) return 0;
+    mtu = bpf_ntohl(*(const __be32*)(icmp + 4));
+    if (mtu > 0xffff) return 0;
+    return mtu < SLUICE_MTU_LEAST6 ? SLUICE_MTU_LEAST6 : mtu;
+  } else {
+    const struct iphdr* ip = l3;
+    if (ip->ihl != 5 || ip->protocol != IPPROTO_ICMP ||
+        ip->frag_off & bpf_htons(SLUICE_IP_MORE_FRAGMENTS | SLUICE_IP_OFFSET) || icmp[0] != ICMP_DEST_UNREACH ||
+        icmp[1] != ICMP_FRAG_NEEDED)
+      return 0;
+    mtu = bpf_ntohs(*(const __be16*)(icmp + 6));
+    return mtu < SLUICE_MTU_LEAST4 ? SLUICE_MTU_LEAST4 : mtu;
+  }
+}
+
+/* Whether what an ICMP error quotes reaches up to here: within the frame, and within the error's own length. */
+static __always_inline bool quoted_up_to(const void* l3, const void* to, const void* end, const bool v6) {
+  return to <= end && (__u32)((const char*)to - (const char*)l3) <= ip_length(l3, v6);
+}
+
 /* Lowers what goes into the tunnel to a peer. The agent, which is told, proves the way anew; until then it may write
  * the word from before, and the next error lowers it again. */
 static __always_inline void lower_peer(struct sluice_peer* peer, __u32 mtu, const bool outer6) {
@@ -24,8 +55,7 @@ static __always_inline void hear_path_mtu(struct xdp_md* ctx, const bool v6) {
   const __u32 header = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
   const void* l3 = (void*)(long)ctx->data + ETH_HLEN;
   const void* end = (void*)(long)ctx->data_end;
-  const __u8* icmp = l3 + header;
-  const void* inner = icmp + ICMP_HEADER;
+  const void* inner = l3 + header + ICMP_HEADER;
   const struct udphdr* udp = inner + header;
   const void* geneve = udp + 1;
   const struct sluice_config* node = config_memory();
@@ -36,23 +66,17 @@ static __always_inline void hear_path_mtu(struct xdp_md* ctx, const bool v6) {
   struct key key;
   __u32 mtu, index;
 
-  if (!node->tunnel_port || geneve + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION > end) return;
+  if (!node->tunnel_port || !quoted_up_to(l3, geneve + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION, end, v6)) return;
+  mtu = read_too_big(l3, end, v6);
+  if (!mtu) return;
   if (v6) {
-    const struct ipv6hdr *ip = l3, *in = inner;
-    if (ip->nexthdr != IPPROTO_ICMPV6 || icmp[0] != ICMPV6_PKT_TOOBIG || in->version != 6 || in->nexthdr != IPPROTO_UDP)
-      return;
-    mtu = bpf_ntohl(*(const __be32*)(icmp + 4));
-    if (mtu < SLUICE_MTU_LEAST6) mtu = SLUICE_MTU_LEAST6;
+    const struct ipv6hdr* in = inner;
+    if (in->version != 6 || in->nexthdr != IPPROTO_UDP) return;
   } else {
-    const struct iphdr *ip = l3, *in = inner;
-    if (ip->ihl != 5 || ip->protocol != IPPROTO_ICMP ||
-        ip->frag_off & bpf_htons(SLUICE_IP_MORE_FRAGMENTS | SLUICE_IP_OFFSET) || icmp[0] != ICMP_DEST_UNREACH ||
-        icmp[1] != ICMP_FRAG_NEEDED || in->version != 4 || in->ihl != 5 || in->protocol != IPPROTO_UDP)
-      return;
-    mtu = bpf_ntohs(*(const __be16*)(icmp + 6));
-    if (mtu < SLUICE_MTU_LEAST4) mtu = SLUICE_MTU_LEAST4;
+    const struct iphdr* in = inner;
+    if (in->version != 4 || in->ihl != 5 || in->protocol != IPPROTO_UDP) return;
   }
-  if (mtu > 0xffff || udp->dest != node->tunnel_port ||
+  if (udp->dest != node->tunnel_port ||
       (*(const __u32*)(geneve + 8) & 0xffffff) != (SLUICE_OPTION_WORD(false) & 0xffffff))
     return;
   load_destination(&to, inner, v6);

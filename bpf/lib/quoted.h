@@ -48,7 +48,8 @@ static __always_inline bool read_error_at(const void* l3, const void* end, struc
     ports = inner + in->ihl * 4;
   }
   if (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP) return false;
-  if ((const void*)(ports + 1) > end) return false;
+  /* What lies behind the IP packet, Ethernet's padding, is not quoted. */
+  if ((const void*)(ports + 1) > end || quoted->l4 + sizeof(*ports) > ip_length(l3, v6)) return false;
   load_source(&quoted->ends.source, inner, v6);
   load_destination(&quoted->ends.destination, inner, v6);
   quoted->ends.source_port = ports->source;
@@ -86,7 +87,8 @@ static __always_inline bool rewrite_error_at(void* l3, void* end, const struct q
   ports->source = inner_to->source_port;
   ports->destination = inner_to->destination_port;
   l4_check = (void*)ports + (quoted->protocol == IPPROTO_TCP ? SLUICE_TCP_CHECKSUM_OFFSET : SLUICE_UDP_CHECKSUM_OFFSET);
-  if ((void*)(l4_check + 1) <= end && (*l4_check || quoted->protocol == IPPROTO_TCP)) {
+  if ((void*)(l4_check + 1) <= end && (__u32)((void*)(l4_check + 1) - l3) <= ip_length(l3, v6) &&
+      (*l4_check || quoted->protocol == IPPROTO_TCP)) {
     __u16 before = *l4_check, after = update_checksum(before, addresses + ports_change);
     if (!after && quoted->protocol == IPPROTO_UDP) after = 0xffff;
     *l4_check = after;

@@ -35,6 +35,8 @@ enum stage {
   STAGE_INNER_ERROR6,
   STAGE_SEND_ERROR4, /* what FLOW has found for either */
   STAGE_SEND_ERROR6,
+  STAGE_OUTER_ERROR4, /* about IP in IP that we have sent */
+  STAGE_OUTER_ERROR6,
   STAGE_TAGS,  /* a frame with VLAN tags */
   STAGE_START, /* the first program: again, without them */
   STAGE_COUNT
@@ -66,6 +68,8 @@ int sluice_inner_error4(struct xdp_md* ctx);
 int sluice_inner_error6(struct xdp_md* ctx);
 int sluice_send_error4(struct xdp_md* ctx);
 int sluice_send_error6(struct xdp_md* ctx);
+int sluice_outer_error4(struct xdp_md* ctx);
+int sluice_outer_error6(struct xdp_md* ctx);
 int sluice_tags(struct xdp_md* ctx);
 int sluice_xdp(struct xdp_md* ctx);
 struct {
@@ -103,6 +107,8 @@ struct {
             [STAGE_INNER_ERROR6] = (void*)&sluice_inner_error6,
             [STAGE_SEND_ERROR4] = (void*)&sluice_send_error4,
             [STAGE_SEND_ERROR6] = (void*)&sluice_send_error6,
+            [STAGE_OUTER_ERROR4] = (void*)&sluice_outer_error4,
+            [STAGE_OUTER_ERROR6] = (void*)&sluice_outer_error6,
             [STAGE_TAGS] = (void*)&sluice_tags,
             [STAGE_START] = (void*)&sluice_xdp,
         },

@@ -109,6 +109,40 @@ TEST_P(NatErrors, EightBytesOfTheQuotedPacketWillDo) {
   }
 }
 
+// What lies behind the IP packet in the frame is no part of what it quotes.
+TEST_P(NatErrors, QuoteWhatTheirLengthSaysAndNotWhatFollowsIt) {
+  const size_t least = (ipv6() ? 40 : 20) + 8;
+  for (const size_t bytes : {least, least + 8}) {
+    SCOPED_TRACE(bytes);
+    const Packet about = to_service().payload_size(200);
+    const Packet from_router =
+        error_about(kErrors[0], here(kRouter), address("10.9.0.1"), sent_to_backend(about), bytes);
+    const Packet to_client = error_about(kErrors[0], here(kRouter), client_.address, as_client_sent(about), bytes);
+    EXPECT_TRUE(same_frame(plane_.receive(Packet(from_router).macs(kBackendMac, kLanMac).padding(30)).frame,
+                           Packet(to_client).macs(kLanMac, kRouterMac).ttl(63).padding(30).frame()));
+    const Packet of_client = error_about(kErrors[0], here(kRouter), service_end_.address, sent_to_client(about), bytes);
+    const Packet to_backend = error_about(kErrors[0], here(kRouter), nat_end_.address, as_backend_sent(about), bytes);
+    EXPECT_TRUE(same_frame(
+        plane_.receive(Packet(of_client).macs(kRouterMac, kLanMac).padding(30)).frame,
+        Packet(to_backend).from({address("10.9.0.1"), 0}).macs(kCoreMac, kBackendMac).ttl(63).padding(30).frame()));
+  }
+}
+
+TEST_P(NatErrors, WhoseQuotationEndsBeforeThePortsAreAboutNoFlow) {
+  const auto shorter = [&](const Packet& error, size_t by) {
+    return Packet(error).total_length(static_cast<uint16_t>(error.ip_packet().size() - by));
+  };
+  const size_t bytes = (ipv6() ? 40 : 20) + 4;
+  const Packet of_backend =
+      error_about(kErrors[0], here(kRouter), address("10.9.0.1"), sent_to_backend(to_service()), bytes);
+  EXPECT_EQ(plane_.receive(shorter(of_backend, 1).macs(kBackendMac, kLanMac)).action, XDP_PASS);
+  const Packet of_client =
+      error_about(kErrors[0], here(kRouter), service_end_.address, sent_to_client(to_service()), bytes);
+  EXPECT_EQ(plane_.receive(shorter(of_client, 1).macs(kRouterMac, kLanMac)).action, XDP_DROP);
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_NO_FLOW), 1U);
+  EXPECT_EQ(plane_.receive(shorter(of_client, 0).macs(kRouterMac, kLanMac)).action, XDP_REDIRECT);
+}
+
 TEST_P(NatErrors, AboutNoFlowOfOursAreTheNodesOwn) {
   Packet other = sent_to_backend(to_service());
   other.from({other.source().address, static_cast<uint16_t>(other.source().port ^ 1)});

@@ -103,7 +103,7 @@ class Verdict : public TunnelTest {
     }
     return all;
   }
-  [[nodiscard]] std::vector<Frame> others() const {
+  [[nodiscard]] std::vector<Frame> others() {
     Packet ping = Packet::icmp(client_.address, service_end_.address, ipv6() ? 128 : 8, 0, Writer().u32(7));
     const Packet to_node = Packet::tcp(client_, at("192.0.2.1", 22)),
                  beyond = Packet::tcp(client_, at("192.0.2.99", 22));
@@ -120,6 +120,11 @@ class Verdict : public TunnelTest {
     const Packet told = Packet::icmp(outer("192.0.2.254"), own_, outer6 ? 2 : 3, outer6 ? 0 : 4,
                                      Writer().u32(1300).range(own.data() + 14, own.size() - 14));
     all.push_back(Packet(told).macs(kRouterMac, kLanMac).frame());
+    const Frame in_ip = plane_.receive(tcp(84)).frame;
+    const Packet in_ip_too_big =
+        Packet::icmp(address("198.18.77.1"), address("192.0.2.1"), ipv6() ? 2 : 3, ipv6() ? 0 : 4,
+                     Writer().u32(1400).range(in_ip.data() + 14, in_ip.size() - 14));
+    all.push_back(Packet(in_ip_too_big).macs(kRouterMac, kLanMac).frame());
     all.push_back(Arp{.source_mac = kRouterMac,
                       .destination_mac = kBroadcast,
                       .sender_mac = kRouterMac,
