@@ -163,7 +163,7 @@ size_t Packet::ip_header_size() const {
 }
 
 size_t Packet::headers_size() const {
-  return kEthernetSize + ip_header_size() + (protocol_ == kTcp ? 20 + 4 * tcp_option_words_ : 8);
+  return kEthernetSize + ip_header_size() + (protocol_ == kTcp ? 20 + tcp_options_.size() : 8);
 }
 
 Bytes Packet::transport() const {
@@ -172,9 +172,9 @@ Bytes Packet::transport() const {
   if (protocol_ == kTcp) {
     checksum_at = 16;
     bytes.u16(from_.port).u16(to_.port).u32(sequence_).u32((flags_ & kAck) != 0 ? acknowledges_ : 0);
-    bytes.u8(static_cast<unsigned>(data_offset_ >= 0 ? data_offset_ : 5 + static_cast<int>(tcp_option_words_)) << 4);
+    bytes.u8(static_cast<unsigned>(data_offset_ >= 0 ? data_offset_ : 5 + static_cast<int>(tcp_options_.size() / 4)) << 4);
     bytes.u8(flags_).u16(0xfaf0).u32(0);  // window; checksum, urgent pointer
-    for (size_t i = 0; i < tcp_option_words_; i++) bytes.u32(0x01010101);
+    bytes.bytes(tcp_options_);
   } else if (protocol_ == kUdp) {
     checksum_at = 6;
     bytes.u16(from_.port).u16(to_.port);

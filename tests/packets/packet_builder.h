@@ -80,7 +80,8 @@ class Packet {
   Packet& payload(Bytes bytes) { return payload_ = std::move(bytes), *this; }
   Packet& payload_size(size_t bytes);
   Packet& ip_options(size_t words) { return ip_option_words_ = words, *this; }
-  Packet& tcp_options(size_t words) { return tcp_option_words_ = words, *this; }
+  Packet& tcp_options(size_t words) { return tcp_options(Bytes(words * 4, 0x01)); }    // no operation
+  Packet& tcp_options(Bytes bytes) { return tcp_options_ = std::move(bytes), *this; }  // a multiple of four
   // IPv6: another extension header; `rest` is what follows its first byte, which names the next.
   Packet& extension(uint8_t number, Bytes rest) { return extensions_.emplace_back(number, std::move(rest)), *this; }
   // A VLAN tag in front of the others: 802.1Q, or 802.1ad outside of another.
@@ -125,11 +126,11 @@ class Packet {
   uint8_t protocol_ = kTcp, ttl_ = 64, tos_ = 0, flags_ = kAck;
   uint32_t flow_label_ = 0, id_ = 0x1234, sequence_ = kSequence, acknowledges_ = kSequence + 1;
   uint16_t fragment_ = 0x4000;  // don't fragment
-  size_t ip_option_words_ = 0, tcp_option_words_ = 0, padding_ = 0;
+  size_t ip_option_words_ = 0, padding_ = 0;
   std::vector<std::pair<uint8_t, Bytes>> extensions_;
   std::vector<std::pair<uint16_t, uint16_t>> tags_;
   bool udp_checksum_ = true;
-  Bytes payload_;
+  Bytes payload_, tcp_options_;
   int ether_type_ = -1, protocol_on_wire_ = -1, version_ = -1, ihl_ = -1, total_length_ = -1, data_offset_ = -1,
       udp_length_ = -1;
 };
