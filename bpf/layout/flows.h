@@ -146,6 +146,10 @@ struct sluice_clock {
  */
 #define SLUICE_SYN_PATIENCE 500 /* milliseconds */
 
+/* For so long after its end a connection's record is taken for that of every packet under its ports: the last ones of
+ * the two ends. Then a packet may be a later connection's, and is shown to other candidates first. */
+#define SLUICE_CLOSED_TRUST 1000 /* milliseconds */
+
 /* A record is refreshed (seen, and what may have moved: service, backend) when it is older than this: what is
  * idle is idle give or take that. */
 #define SLUICE_TOUCH_MILLISECONDS 250

@@ -101,6 +101,26 @@ __noinline int ask_planes(struct xdp_md* ctx, const struct flow_query* query) {
   return memory->asked_count;
 }
 
+/* Puts one who has a doubtful record behind all others who are asked: it takes the packet if none of them does. */
+__noinline int ask_last(const struct asked* last) {
+  struct flow_scratch* memory = flow_scratch();
+  struct asked* asked;
+  __u32 most = SLUICE_TUNNEL_CANDIDATES;
+
+  if (!last || !memory || memory->asked_count < 1 || memory->asked_count > SLUICE_TUNNEL_CANDIDATES) return 0;
+  if (memory->query.v6 && memory->node_family == 6) most--; /* what an option holds */
+  memory->asked_count = memory->asked_count < most ? memory->asked_count + 1 : most;
+  asked = &memory->asked[(memory->asked_count - 1) & (SLUICE_TUNNEL_CANDIDATES - 1)];
+  *asked = *last;
+  if (!own_node(&asked->node, memory->node_family)) {
+    memory->asked_count--;
+    return 0;
+  }
+  asked->peer = 0;
+  memory->tunnel_flags |= SLUICE_TUNNEL_DOUBTED;
+  return 1;
+}
+
 /* Falls back from a tunnel that is not usable to nat. Returns 0 with `target` aimed, or the reason why not. */
 static __always_inline int by_nat(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
   const struct sluice_egress* out = find_egress(target->next_hop);
@@ -130,6 +150,29 @@ __noinline int aim_at_favourite(struct xdp_md* ctx, const struct flow_query* que
   return -1;
 }
 
+/* The packet goes into the tunnel to the first of memory->asked. Returns 0 or the reason to drop. */
+static __always_inline int ask_others(const struct flow_query* query, struct target* target) {
+  const struct flow_scratch* memory = flow_scratch();
+
+  if (!memory) return SLUICE_REASON_STALE_TABLE;
+  if (query->hops <= 1) return SLUICE_REASON_TTL_EXCEEDED;
+  target->backend = memory->asked[0].backend;
+  target->forwarding = SLUICE_FORWARD_TUNNEL;
+  return 0;
+}
+
+/* Puts the candidate of the plane that memory->doubted says behind those who are asked. */
+static __always_inline int doubt(struct xdp_md* ctx, const struct flow_query* query, struct target* target) {
+  struct flow_scratch* memory = flow_scratch();
+  struct asked last = {};
+
+  if (!memory || aim(ctx, query, target, memory->doubted - 1)) return 0;
+  last.address = target->address;
+  last.port = target->port;
+  last.backend = target->backend;
+  return ask_last(&last);
+}
+
 /* The record is searched; where there is none, it is made at the newest candidate, or whoever may have it is asked. A
  * connection may have begun before the service's affinity was changed: its slot was another. There its record is
  * searched by the SYN of a later connection too, which ends it: or the later one's packets were taken for the earlier
@@ -143,8 +186,16 @@ __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, s
 
   if (!query || !target || !memory) return SLUICE_REASON_STALE_TABLE;
   under_way = !begins(query);
+  query->others = under_way && SLUICE_TABLE_EARLIER(query->table);
   if (search_planes(ctx, query, target)) return refused_by_way(query, target);
   first_free = target->first_free;
+  query->others = 0;
+  if (memory->doubted && (!ask_planes(ctx, query) || !doubt(ctx, query, target))) {
+    /* There is nobody else. */
+    if (search_planes(ctx, query, target)) return refused_by_way(query, target);
+  } else if (memory->doubted) {
+    return ask_others(query, target);
+  }
   if (query->protocol == IPPROTO_TCP && query->other_hash != query->slot_hash) {
     slot_hash = query->slot_hash;
     query->slot_hash = query->other_hash;
@@ -157,12 +208,8 @@ __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, s
     return refused ? refused : make_flow(query, target);
   }
   if ((!is_syn(query->tcp_flags) || seeks_favourite(query)) && ask_planes(ctx, query) &&
-      (!is_syn(query->tcp_flags) || memory->asked_newest)) {
-    target->backend = memory->asked[0].backend;
-    if (query->hops <= 1) return SLUICE_REASON_TTL_EXCEEDED;
-    target->forwarding = SLUICE_FORWARD_TUNNEL;
-    return 0;
-  }
+      (!is_syn(query->tcp_flags) || memory->asked_newest))
+    return ask_others(query, target);
   refused = aim(ctx, query, target, 0);
   target->first_free = first_free;
   if (refused == SLUICE_REASON_NO_BACKEND || (!refused && is_without_sluice(target))) return pinned(ctx, query, target);
@@ -270,7 +317,8 @@ __noinline int send_asked(struct xdp_md* ctx, __u32 first, __u32 v6, __u32 lengt
                 ((__u64)(v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP)) << 16);
   *(__u32*)(to + 8) = (__u32)bpf_htons(SLUICE_GENEVE_CLASS) | ((__u32)SLUICE_GENEVE_TYPE << 16) | (option << 24);
   *(__u64*)(to + 12) = peer->token;
-  *(__u32*)(to + 20) = (class_and_hops >> 8 & 0xff) | count << 8 | (count > 1 ? (__u32)memory->node_family << 24 : 0);
+  *(__u32*)(to + 20) = (class_and_hops >> 8 & 0xff) | count << 8 | (__u32)memory->tunnel_flags << 16 |
+                       (count > 1 ? (__u32)memory->node_family << 24 : 0);
 
   bytes = at - ETH_HLEN;
   if (bpf_xdp_adjust_head(ctx, -(int)bytes)) return -SLUICE_REASON_NO_MEMORY;
@@ -330,12 +378,23 @@ static __always_inline bool own_underlay(const union sluice_address* node, __u8 
   return own_node(&own, family) && same_address(node, &own, family == 6);
 }
 
+/* Nobody else has the flow: it is the doubtful record's. */
+static __always_inline int take_doubted(struct flow_query* query, struct target* target) {
+  struct flow_scratch* memory = flow_scratch();
+
+  query->others = 0;
+  return memory && aim_named(query, target, memory, memory->doubted - 1) && search_candidate(query, target, 1)
+             ? FOUND_TARGET
+             : SLUICE_REASON_TUNNEL_STRAY;
+}
+
 /* A packet out of a tunnel: who of its candidates on this node has its flow, or takes it. With FOUND_NEXT memory->next
  * is the candidate on another node that is asked next. */
-__noinline int ask_here(const struct flow_query* query, struct target* target) {
+__noinline int ask_here(struct flow_query* query, struct target* target) {
   struct flow_scratch* memory = flow_scratch();
 
   if (!query || !target || !memory) return SLUICE_REASON_STALE_TABLE;
+  memory->doubted = 0;
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < SLUICE_TUNNEL_CANDIDATES; i++) {
     bool last, here;
@@ -343,15 +402,20 @@ __noinline int ask_here(const struct flow_query* query, struct target* target) {
     if (i >= memory->asked_count) break;
     last = i + 1 >= memory->asked_count;
     here = aim_named(query, target, memory, i);
+    query->others = !last && !begins(query);
+    target->doubted = 0;
     if (here && search_candidate(query, target, last ? 0 : 1)) return FOUND_TARGET;
+    if (target->doubted && !memory->doubted && !(memory->tunnel_flags & SLUICE_TUNNEL_DOUBTED)) memory->doubted = i + 1;
     if (here && !last && query->affinity && begins(query) && !target->left && is_favourite(query, target)) {
       target->first_free = 0;
       return make_flow(query, target);
     }
     if (last && query->peek) return SLUICE_REASON_NO_FLOW;
+    if (last && memory->doubted) return take_doubted(query, target);
     if (last) return here ? make_flow(query, target) : SLUICE_REASON_TUNNEL_STRAY;
     if (own_underlay(&memory->asked[(i + 1) & (SLUICE_TUNNEL_CANDIDATES - 1)].node, memory->node_family)) continue;
     memory->next = i + 1;
+    if (memory->doubted) ask_last(&memory->asked[(memory->doubted - 1) & (SLUICE_TUNNEL_CANDIDATES - 1)]);
     return memory->hops ? FOUND_NEXT : SLUICE_REASON_TUNNEL_HOPS;
   }
   return SLUICE_REASON_TUNNEL_STRAY;

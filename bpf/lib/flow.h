@@ -37,6 +37,20 @@ static __always_inline bool idle_too_long(const struct sluice_flow_head* head, _
   return idle > (__s32)(limit * jiffies_per_second);
 }
 
+/* The connection has been over for a while: the record may be an earlier one's, which had the same ports, and the one
+ * at hand be with another candidate of its slot. */
+static __always_inline bool doubtful(const struct sluice_flow_head* head) {
+  return SLUICE_FLOW_CLOSED(head->control) &&
+         (__s32)jiffies_since(head->seen) > (__s32)(jiffies_per_second * SLUICE_CLOSED_TRUST / 1000);
+}
+
+/* A packet of the record's flow. What comes when it is over does not keep the record: it may be another's.
+ * `before`: the record's control. */
+static __always_inline void seen_now(struct sluice_flow_head* head, __u64 before) {
+  if (!SLUICE_FLOW_CLOSED(before) || !SLUICE_FLOW_CLOSED(head->control))
+    SLUICE_STORE_ONCE(head->seen, (__u32)bpf_jiffies64());
+}
+
 /* A reset that another packet follows was none: its sequence number was wrong, and whoever sent it only guessed. Where
  * it was one, the end that is closed answers that packet with another. */
 static __always_inline void goes_on(struct sluice_flow_head* head, __u8 tcp_flags) {
@@ -102,8 +116,9 @@ struct flow_query {
   __u8 tcp_flags; /* 0 for UDP */
   __u8 hops;
   __u8 v6;
-  __u8 peek; /* only look: the packet is not the flow's own */
-  __u8 pad[7];
+  __u8 peek;   /* only look: the packet is not the flow's own */
+  __u8 others; /* another candidate may have the flow: a doubtful record settles nothing */
+  __u8 pad[6];
 };
 
 /* Whether there is no connection yet that could be lost, or never one. */
@@ -125,7 +140,8 @@ struct target {
   __u8 left;       /* the backend is in no table in force */
   __u8 strict;     /* a tunnel for which nat does not stand in */
   __u8 promotes;   /* the flow's record is half open, and the packet shows that it is real */
-  __u8 pad[7];
+  __u8 doubted;    /* there is a record, and query->others */
+  __u8 pad[6];
 };
 
 /* A backend behind a tunnel that may have a flow's record. */
@@ -150,8 +166,8 @@ struct flow_scratch {
   __u32 asked_newest; /* the newest candidate is among them */
   __u8 node_family;   /* 4 or 6, of `asked[].node` */
   __u8 hops;
-  __u8 outer_class; /* of the tunnel packet that this one came out of */
-  __u8 pad;
+  __u8 outer_class;  /* of the tunnel packet that this one came out of */
+  __u8 tunnel_flags; /* of that which it came out of, and of that which it goes into */
   __u32 action;
   __u32 question; /* enum question, for stage FLOW */
   __u32 then;     /* the stage that carries out its answer */
@@ -159,8 +175,9 @@ struct flow_scratch {
   __u32 next;     /* with FOUND_NEXT: of `asked` */
   __u32 answer;   /* enum answer, to a packet that is refused */
   __u32 mtu;
-  __u32 tunnel_fits; /* bytes of packet that the tunnel carries which this one came out of; 0: it came out of none */
-  __u32 pad4;
+  __u32 tunnel_fits; /* bytes of packet that the tunnel carries which this one came out of, whoever is asked; 0: it came
+                        out of none */
+  __u32 doubted;     /* who has a doubtful record: plane, or place in `asked`, and one; 0: nobody */
   __u8 header[256];
 };
 struct {
@@ -306,7 +323,7 @@ enum attempt {
   ATTEMPT_TAKEN, /* by another flow */
   ATTEMPT_FREE,  /* a new record could have the tuple */
   ATTEMPT_FOUND, /* the flow's record */
-  ATTEMPT_OVER,  /* the flow's record, of a connection that is over; a new one begins, at the newest candidate */
+  ATTEMPT_OVER,  /* the flow's record, of a connection that is over: a new one begins, or is with others */
 };
 
 struct found {
@@ -524,6 +541,10 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
     remove_found(&found, query->v6, control);
     return ATTEMPT_OVER;
   }
+  if (query->others && target->forwarding == SLUICE_FORWARD_LOCAL && doubtful(found.head)) {
+    target->doubted = 1;
+    return ATTEMPT_OVER;
+  }
   syn = is_syn(query->tcp_flags);
   if (plane && syn && (expired || leaves_with_syn(found.head))) {
     remove_found(&found, query->v6, control); /* or it were found again should its backend return */
@@ -535,7 +556,7 @@ __noinline int look_at_port(const struct flow_query* query, struct target* targe
   }
   goes_on(found.head, query->tcp_flags);
   add_state(found.head, state_from_client(query->tcp_flags));
-  SLUICE_STORE_ONCE(found.head->seen, (__u32)bpf_jiffies64());
+  seen_now(found.head, control);
   found.head->service = query->service;
   found.head->backend = target->backend;
   target->promotes = found.half_open && promotes(found.head, query);
@@ -685,16 +706,24 @@ static __always_inline void aim_nat(const struct flow_query* query, struct targe
 }
 
 /* Searches the record at the candidates of each plane, newest first. Returns 1 with all of `target` set if it is found,
- * else 0. */
+ * else 0; then memory->doubted says where there is a doubtful one. */
 __noinline int search_planes(SLUICE_CONTEXT* ctx, const struct flow_query* query, struct target* target) {
-  if (!query || !target) return 0;
+  struct flow_scratch* memory = flow_scratch();
+
+  if (!query || !target || !memory) return 0;
+  memory->doubted = 0;
 #pragma clang loop unroll(disable)
   for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
     if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
     if (aim(ctx, query, target, plane)) continue;
     /* While a tunnel was not usable its flows were begun by nat. */
     if (target->forwarding == SLUICE_FORWARD_TUNNEL && had_nat(target->peer)) aim_nat(query, target);
-    if (!has_records(target->forwarding) || !search_candidate(query, target, plane)) continue;
+    if (!has_records(target->forwarding)) continue;
+    target->doubted = 0;
+    if (!search_candidate(query, target, plane)) {
+      if (target->doubted && !memory->doubted) memory->doubted = plane + 1;
+      continue;
+    }
     if (plane) count_reason(SLUICE_REASON_FROM_HISTORY, 1, 0);
     return 1;
   }

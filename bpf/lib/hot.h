@@ -5,13 +5,14 @@
 
 #include "bpf/lib/forward.h"
 
-/* Whether a flow is known at `target`, under its first source port. False: ask further. */
-static __always_inline bool known_flow(struct packet* packet, const struct target* target, __u32 service,
-                                       const bool v6) {
+/* Whether a flow is known at `target`, under its first source port. False: ask further. `others`: it may be with
+ * another candidate, if the one that is known here is over. */
+static __always_inline bool known_flow(struct packet* packet, const struct target* target, bool others, const bool v6) {
   struct sluice_flow_head* head;
   struct flow_key key;
   __u8 tcp_flags = tcp_flags_of(packet->protocol, packet->ports, packet->end);
   __u32 position;
+  __u64 before;
   bool nat = target->forwarding == SLUICE_FORWARD_NAT;
 
   /* A SYN may begin anew. */
@@ -32,11 +33,13 @@ static __always_inline bool known_flow(struct packet* packet, const struct targe
       return false;
     head = &flow->head;
   }
+  before = head->control;
+  if (unlikely(SLUICE_FLOW_CLOSED(before)) && others) return false;
   goes_on(head, tcp_flags);
   add_state(head, state_from_client(tcp_flags));
   if (unlikely(!touched_lately(head))) {
-    SLUICE_STORE_ONCE(head->seen, (__u32)bpf_jiffies64());
-    head->service = service;
+    seen_now(head, before);
+    head->service = packet->service;
     head->backend = target->backend;
   }
   return true;
@@ -121,7 +124,7 @@ static __always_inline int to_service(struct xdp_md* ctx, const struct sluice_co
     }
   } else if (target.forwarding == SLUICE_FORWARD_LOCAL) {
     target.source_port = packet->ends.source_port;
-    if (likely(known_flow(packet, &target, packet->service, v6))) {
+    if (likely(known_flow(packet, &target, SLUICE_TABLE_EARLIER(table), v6))) {
       action = pass_up_rewritten(packet, &target, v6);
       if (likely(action >= 0)) return forwarded(packet, target.backend, action);
     }
@@ -132,7 +135,7 @@ static __always_inline int to_service(struct xdp_md* ctx, const struct sluice_co
     if (likely(out && nat_ports(node) && nat_source(out, v6, &target.source) && fits(out, packet->length) &&
                hops_left(packet->l3, v6) > 1)) {
       target.source_port = candidate_port(hash, packet->ends.source_port, SLUICE_FORWARD_NAT, 0, node);
-      if (likely(known_flow(packet, &target, packet->service, v6))) {
+      if (likely(known_flow(packet, &target, SLUICE_TABLE_EARLIER(table), v6))) {
         action = send_translated(ctx, packet, &target, v6);
         if (likely(action >= 0)) return forwarded(packet, target.backend, action);
       }

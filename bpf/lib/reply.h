@@ -91,11 +91,13 @@ static __always_inline bool locate_reply(const struct flow_key* key, struct repl
 
 /* The backend has spoken. `sequence`: TCP's, host order. */
 static __always_inline void reply_seen(const struct reply* reply, __u8 tcp_flags, __u32 sequence) {
+  __u64 before = reply->head->control;
+
   if (reply->half_open)
     half_open_answered(reply->head, tcp_flags, sequence);
   else
     answered(reply->head, tcp_flags);
-  if (!touched_lately(reply->head)) SLUICE_STORE_ONCE(reply->head->seen, (__u32)bpf_jiffies64());
+  if (!touched_lately(reply->head)) seen_now(reply->head, before);
 }
 
 /* Replaces one of the packet's addresses and its share of the checksums: IPv4's header's, and TCP's or UDP's at

@@ -59,6 +59,7 @@ static __always_inline void describe_query(const struct packet* packet, const st
   query->affinity = affinity ? SLUICE_SETTINGS_AFFINITY(settings) : 0;
   query->v6 = v6;
   query->peek = 0;
+  query->others = 0;
 }
 
 /* Asks stage FLOW, whose answer the stage `then` carries out. */
@@ -68,7 +69,7 @@ static __always_inline int ask(struct xdp_md* ctx, struct flow_scratch* memory, 
   memory->then = then;
   memory->target.backend = SLUICE_NO_BACKEND_INDEX;
   memory->target.promotes = 0;
-  if (question != QUESTION_INNER) memory->tunnel_fits = 0;
+  if (question != QUESTION_INNER) memory->tunnel_fits = memory->tunnel_flags = 0;
   return go_on(ctx, STAGE_FLOW);
 }
 

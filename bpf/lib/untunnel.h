@@ -96,7 +96,7 @@ static __always_inline int unwrap(struct xdp_md* ctx, struct flow_scratch* memor
   void* outer = eth + ETH_HLEN;
   void* geneve = eth + geneve_offset(outer6);
   const struct sluice_peer* peer;
-  __u32 option, words, bytes, meta, count, length;
+  __u32 option, words, bytes, meta, count, length, fits, others;
   __be16 protocol;
   __u64 word;
   bool v6;
@@ -129,8 +129,10 @@ static __always_inline int unwrap(struct xdp_md* ctx, struct flow_scratch* memor
   memory->asked_count = count;
   memory->hops = (__u8)meta;
   memory->outer_class = traffic_class(outer, outer6);
-  memory->tunnel_fits =
-      v6 ? SLUICE_PEER_FITS6(SLUICE_LOAD_ONCE(peer->state)) : SLUICE_PEER_FITS4(SLUICE_LOAD_ONCE(peer->state));
+  memory->tunnel_flags = meta >> 16 & SLUICE_TUNNEL_DOUBTED;
+  fits = v6 ? SLUICE_PEER_FITS6(SLUICE_LOAD_ONCE(peer->state)) : SLUICE_PEER_FITS4(SLUICE_LOAD_ONCE(peer->state));
+  others = SLUICE_TUNNEL_OTHERS(outer6, v6);
+  memory->tunnel_fits = fits > others ? fits - others : 0;
   bytes = words * 4 - 12;
   if (bytes < 8 || bytes > 112) goto malformed;
   if (bpf_xdp_load_bytes(ctx, geneve_offset(outer6) + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION, memory->header,
@@ -175,7 +177,7 @@ static __always_inline int deliver_known(struct xdp_md* ctx, void* candidate, vo
   /* The record alone will not do: its backend may be gone, and its address another's. */
   target.backend = find_named(packet.service, &target.address, target.port);
   if (unlikely(target.backend == SLUICE_NO_BACKEND_INDEX)) return -1;
-  if (unlikely(!known_flow(&packet, &target, packet.service, v6))) return -1;
+  if (unlikely(!known_flow(&packet, &target, false, v6))) return -1;
   if (unlikely(!keep_congestion(inner, outer_class, v6)) || pass_up_rewritten(&packet, &target, v6) < 0)
     return drop(packet.service, target.backend, SLUICE_REASON_TUNNEL_MALFORMED, packet.length + ETH_HLEN);
   if (unlikely(!strip(ctx, outer_bytes + candidate_bytes, v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP))))
