@@ -12,6 +12,8 @@ namespace sluice::agent {
 namespace {
 
 constexpr size_t kNamed = 3;  // how many of many a message names
+// A new tunnel is proved in tenths of a second, and one on a narrow way in two seconds or so.
+constexpr std::chrono::seconds kProving{5};
 
 std::string reason_of(const Error& error, const char* otherwise) {
   return error.cause.empty() ? std::string(otherwise) : std::string(error.cause);
@@ -89,6 +91,33 @@ health::Condition programmed_condition(bool has_state, const std::vector<datapla
   }
   const std::string more = failures.size() > kNamed ? fmt::format("; and {} more", failures.size() - kNamed) : "";
   return {"Programmed", false, failures.front().reason, fmt::format("{}{}", fmt::join(named, "; "), more)};
+}
+
+health::Condition tunnels_condition(const std::vector<tunnel::TunnelFact>& tunnels, tunnel::Clock::time_point now) {
+  const auto type = "TunnelsProved";
+  if (tunnels.empty()) return {type, true, "NoneNeeded", "no backend is on another node that tunnels lead to"};
+  std::vector<std::string> texts;
+  size_t missing = 0;
+  size_t proved = 0;
+  for (const auto& tunnel : tunnels) {
+    proved += tunnel.usable ? 1 : 0;
+    const bool has_only_begun = !tunnel.heard && tunnel.since && now - *tunnel.since < kProving;
+    if (tunnel.usable || has_only_begun) continue;
+    if (missing++ < kNamed) texts.push_back(fmt::format("to {}: {}", tunnel.node, tunnel.why));
+  }
+  if (missing == 0) {
+    return {type, true, "Proved",
+            proved == tunnels.size()
+                ? fmt::format("all {} tunnels are proved", proved)
+                : fmt::format("{} of {} tunnels are proved, the others have only just begun", proved, tunnels.size())};
+  }
+  const std::string more = missing > kNamed ? fmt::format("; and {} more", missing - kNamed) : "";
+  return {
+      type, false, "NotProved",
+      fmt::format("{} of {} tunnels are not proved: {}{}. Check on both nodes that UDP port {} is open to the other "
+                  "and that packets of {} bytes get there; nat stands in where the service does not ask for tunnels",
+                  missing, tunnels.size(), fmt::join(texts, "; "), more, tunnels.front().port,
+                  tunnel::least_bytes(!tunnels.front().address.is_ipv4()))};
 }
 
 std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,

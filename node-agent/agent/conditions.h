@@ -34,6 +34,9 @@ health::Condition ready_condition(const Troubles& troubles, const std::vector<da
 // Programmed: every service of the state stands in the maps, as read back.
 health::Condition programmed_condition(bool has_state, const std::vector<dataplane::ServiceFailure>& failures);
 
+// TunnelsProved: every tunnel that this node sends through is, but for those that have only just begun.
+health::Condition tunnels_condition(const std::vector<tunnel::TunnelFact>& tunnels, tunnel::Clock::time_point now);
+
 // Services with a backend in the choice that there is no way to: one failure each, reason Unreachable.
 std::vector<dataplane::ServiceFailure> unreachable(const state::DesiredState& state,
                                                    const std::map<net::IpAddress, std::string>& unresolved,

@@ -282,6 +282,9 @@ void Core::sweep() {
     spdlog::warn("{}", outcome.error().message());
     return;
   }
+  facts_.usage = {outcome->ipv4, outcome->ipv6, dataplane_->tables(), std::move(outcome->nat_ports)};
+  note_shortages();
+  facts_.leaving = std::move(outcome->leaving);
   facts_.flows_live = outcome->live;
   facts_.flows_by_service = std::move(outcome->live_by_service);
   facts_.flows_expired += outcome->expired;
@@ -363,6 +366,7 @@ Status Core::purge() {
   attached_as_.clear();
   refusal_.reset();
   owned_.clear();
+  shortages_.clear();
   join_groups();
   troubles_ = {};
   facts_ = {};
@@ -416,6 +420,10 @@ void Core::refresh_facts() {
   log_failures(failures_before, facts_.failures);
   facts_.conditions = {ready, programmed_condition(facts_.has_state, facts_.failures)};
   if (findings_) facts_.conditions.push_back(health::node_prepared_condition(*findings_));
+  if (facts_.sweeps != 0) facts_.conditions.push_back(health::capacity_condition(shortages_));
+  if (memory_.state && !memory_.state->tunnel.keys.empty()) {
+    facts_.conditions.push_back(tunnels_condition(facts_.tunnels, tunnel::Clock::now()));
+  }
   facts_.ready = ready.status && (!facts_.has_state || (programmed_ && !facts_.interfaces.empty()));
 }
 

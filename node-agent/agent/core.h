@@ -21,6 +21,7 @@
 #include "node-agent/announce/memberships.h"
 #include "node-agent/announce/ownership.h"
 #include "node-agent/dataplane/dataplane.h"
+#include "node-agent/health/capacity.h"
 #include "node-agent/health/facts.h"
 #include "node-agent/health/node_checks.h"
 #include "node-agent/nexthop/network_watcher.h"
@@ -127,6 +128,7 @@ class Core {
   void release_neighbours();
   void report();  // to the listener, with the links back that somebody has taken off
   void refresh_facts();
+  void note_shortages();
   [[nodiscard]] health::NodeUse node_use() const;
   void make_known(const dataplane::OwnedAddress& owned);
   void join_groups();
@@ -183,6 +185,7 @@ class Core {
   std::optional<Error> membership_trouble_;
   announce::Heralds heralds_;
   std::optional<std::vector<health::Finding>> findings_;  // nullopt: nobody has looked yet
+  std::vector<health::Shortage> shortages_;
   health::Facts facts_;
 };
 

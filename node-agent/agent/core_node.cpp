@@ -1,4 +1,4 @@
-// What the node lacks: asked for every few seconds, told as a condition and in the log.
+// What the node lacks, and what runs short on it: asked for every few seconds, told as conditions and in the log.
 
 #include <algorithm>
 #include <utility>
@@ -29,6 +29,20 @@ void Core::check_node() {
     }
   }
   report();
+}
+
+void Core::note_shortages() {
+  auto before = std::exchange(shortages_, {});
+  shortages_ = health::find_shortages(facts_.usage, before);
+  for (const auto& shortage : shortages_) {
+    const bool known = std::ranges::find(before, shortage.what, &health::Shortage::what) != before.end();
+    if (!known)
+      spdlog::warn("{}: {} % of {} are in use: {}", shortage.what, shortage.percent, shortage.room, shortage.way_out);
+  }
+  for (const auto& shortage : before) {
+    const bool still = std::ranges::find(shortages_, shortage.what, &health::Shortage::what) != shortages_.end();
+    if (!still) spdlog::info("{}: there is room again", shortage.what);
+  }
 }
 
 health::NodeUse Core::node_use() const {

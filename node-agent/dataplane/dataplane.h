@@ -61,6 +61,14 @@ struct ProgramOutcome {
 struct FlowUse {
   uint64_t established = 0, half_open = 0;
   uint64_t established_room = 0, half_open_room = 0;
+  friend bool operator==(const FlowUse&, const FlowUse&) = default;
+};
+// Elements in use of a table that the agent fills, and how many it has.
+struct TableUse {
+  std::string table;  // services, backends, slots
+  uint64_t used = 0;
+  uint64_t room = 0;
+  friend bool operator==(const TableUse&, const TableUse&) = default;
 };
 // Flows still alive to a backend that is in its service's choice no more.
 struct LeavingFlows {
@@ -77,7 +85,8 @@ struct PortUse {
   uint16_t port = 0;
   uint8_t protocol = 0;
   uint32_t ports = 0;
-  double percent = 0;
+  uint32_t room = 0;
+  friend bool operator==(const PortUse&, const PortUse&) = default;
 };
 
 // What one sweep of the flow tables saw.
@@ -90,8 +99,8 @@ struct SweepOutcome {
   std::vector<LeavingFlows> leaving;  // ascending by service, address, port
   // Outer addresses of the nodes that backends are behind to which flows go by nat: Peer::has_nat.
   std::set<net::IpAddress> peers_with_nat_flows;
-  std::optional<PortUse> most_ports;  // of the backend that has most; nullopt: none has any
-  uint64_t mended = 0;                // leftovers of interrupted writers that were put in order
+  std::vector<PortUse> nat_ports;  // of each backend that has any, ascending by source, backend, port, protocol
+  uint64_t mended = 0;             // leftovers of interrupted writers that were put in order
 };
 
 struct ServiceCounters {
@@ -155,6 +164,7 @@ class Dataplane {
   // By the node's name: of each peer of the last network. Cheap, for many times a second.
   [[nodiscard]] virtual std::map<std::string, Proof> proofs() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
+  [[nodiscard]] virtual std::vector<TableUse> tables() const = 0;
   [[nodiscard]] virtual Result<Counters> counters() const = 0;
   // Detaches and unpins everything, also what an earlier version or layout left.
   virtual Status purge() = 0;

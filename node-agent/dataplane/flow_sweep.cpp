@@ -71,12 +71,9 @@ class Pass {
       outcome_.leaving.push_back({std::get<0>(backend), std::get<1>(backend), std::get<2>(backend), flows});
     }
     for (const auto& [backend, ports] : ports_used_) {
-      if (!outcome_.most_ports || ports.size() > outcome_.most_ports->ports) {
-        const auto& [source, address, port, protocol] = backend;
-        const auto used = static_cast<uint32_t>(ports.size());
-        const double all = ports_.last - ports_.first + 1;
-        outcome_.most_ports = PortUse{source, address, port, protocol, used, 100 * used / all};
-      }
+      const auto& [source, address, port, protocol] = backend;
+      outcome_.nat_ports.push_back({source, address, port, protocol, static_cast<uint32_t>(ports.size()),
+                                    static_cast<uint32_t>(ports_.last - ports_.first + 1)});
     }
     return std::move(outcome_);
   }

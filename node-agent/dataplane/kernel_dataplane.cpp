@@ -467,6 +467,18 @@ Result<SweepOutcome> KernelDataplane::sweep(const IdleTimes& idle) {
   return open_->sweeper.sweep(open_->maps, open_->programmer, open_->options.nat_ports, idle, *now);
 }
 
+std::vector<TableUse> KernelDataplane::tables() const {
+  if (open_ == nullptr) {
+    return {};
+  }
+  const program::Arenas& arenas = open_->programmer.arenas();
+  const auto use = [](const char* table, const program::BuddyAllocator& arena, uint64_t unit) {
+    return TableUse{table, (arena.capacity() - arena.free_units()) * unit, arena.capacity() * unit};
+  };
+  return {use("services", arenas.services, 1), use("backends", arenas.backends, 1),
+          use("slots", arenas.slots, SLUICE_SLOT_UNIT)};
+}
+
 Result<Counters> KernelDataplane::counters() const {
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "read counters", "", kNotOpen);

@@ -22,10 +22,19 @@ struct Condition {
   friend bool operator==(const Condition&, const Condition&) = default;
 };
 
+// How much of what there is is in use, as of the last sweep.
+struct Usage {
+  dataplane::FlowUse flows_ipv4, flows_ipv6;
+  std::vector<dataplane::TableUse> tables;
+  std::vector<dataplane::PortUse> nat_ports;
+};
+
 struct Facts {
   bool ready = false;
-  std::vector<Condition> conditions;  // Ready, Programmed, NodePrepared once it was looked at
-  std::string config_error;           // standalone: the file as it is now cannot be used; the state before it stands
+  // Ready, Programmed; NodePrepared once it was looked at, CapacityLeft once it was swept, TunnelsProved where the
+  // state has keys for tunnels.
+  std::vector<Condition> conditions;
+  std::string config_error;  // standalone: the file as it is now cannot be used; the state before it stands
   bool has_state = false;
   state::Epoch epoch = 0;
   state::Revision revision = 0;
@@ -38,10 +47,17 @@ struct Facts {
   std::vector<dataplane::ServiceFailure> failures;
   std::map<net::IpAddress, std::string> unresolved;  // backend addresses without a way, and why
   std::vector<tunnel::TunnelFact> tunnels;           // to nodes with backends that packets may reach by one
+  Usage usage;
+  std::vector<dataplane::LeavingFlows> leaving;  // backends that are in the choice no more and have flows here
   uint64_t flows_live = 0;
   std::map<std::string, uint64_t> flows_by_service;
   uint64_t flows_expired = 0;  // by all sweeps together
   uint64_t sweeps = 0;
 };
+
+// "from SOURCE to BACKEND:PORT (TCP)"
+std::string port_use_text(const dataplane::PortUse& use);
+// "ADDRESS:PORT", an IPv6 address in brackets.
+std::string endpoint_text(const net::IpAddress& address, uint16_t port);
 
 }  // namespace sluice::agent::health

@@ -53,6 +53,50 @@ double number(uint64_t value) {
   return static_cast<double>(value);
 }
 
+std::string backend_label(const net::IpAddress& address, uint16_t port) {
+  return address.to_string() + ":" + std::to_string(port);
+}
+
+void add_flow_tables(Page& page, const Usage& usage) {
+  const auto each = [&](const char* name, const char* help, auto established, auto half_open) {
+    MetricFamily& family = page.family(name, MetricType::Gauge, help);
+    for (const auto& [ip, use] : {std::pair("IPv4", &usage.flows_ipv4), std::pair("IPv6", &usage.flows_ipv6)}) {
+      Page::add(family, {{"family", ip}, {"table", "established"}}, number(use->*established));
+      Page::add(family, {{"family", ip}, {"table", "half_open"}}, number(use->*half_open));
+    }
+  };
+  using dataplane::FlowUse;
+  each("flow_table_records", "Live flow records by table, as of the last sweep.", &FlowUse::established,
+       &FlowUse::half_open);
+  each("flow_table_room", "Flow records that a table takes.", &FlowUse::established_room, &FlowUse::half_open_room);
+}
+
+void add_usage(Page& page, const Usage& usage) {
+  add_flow_tables(page, usage);
+  MetricFamily& used = page.family("table_used", MetricType::Gauge, "Elements in use of a table of services.");
+  for (const auto& table : usage.tables) Page::add(used, {{"table", table.table}}, number(table.used));
+  MetricFamily& room = page.family("table_room", MetricType::Gauge, "Elements that a table of services has.");
+  for (const auto& table : usage.tables) Page::add(room, {{"table", table.table}}, number(table.room));
+  MetricFamily& ports = page.family("nat_source_ports_used_ratio", MetricType::Gauge,
+                                    "Source ports of nat in use towards a backend, of those that there are.");
+  for (const auto& use : usage.nat_ports) {
+    if (use.room == 0) continue;
+    Page::add(ports,
+              {{"source", use.source.to_string()},
+               {"backend", backend_label(use.backend, use.port)},
+               {"protocol", state::to_string(static_cast<state::Protocol>(use.protocol))}},
+              number(use.ports) / number(use.room));
+  }
+}
+
+void add_tunnels(Page& page, const std::vector<tunnel::TunnelFact>& tunnels) {
+  MetricFamily& usable = page.family("tunnel_usable", MetricType::Gauge, "1 while the tunnel to a node is proved.");
+  for (const auto& tunnel : tunnels) Page::add(usable, {{"node", tunnel.node}}, tunnel.usable ? 1 : 0);
+  MetricFamily& mtu = page.family("tunnel_mtu_bytes", MetricType::Gauge,
+                                  "The largest outer IP packet that is known to reach a node; 0: none is.");
+  for (const auto& tunnel : tunnels) Page::add(mtu, {{"node", tunnel.node}}, number(tunnel.mtu));
+}
+
 void add_facts(Page& page, const Facts& facts) {
   page.gauge("ready", "1 when the agent is ready to forward, or forwards.", facts.ready ? 1 : 0);
   page.gauge("programmed_revision", "Revision of the desired state in the maps.", number(facts.revision));
@@ -71,6 +115,14 @@ void add_facts(Page& page, const Facts& facts) {
   MetricFamily& by_service = page.family("service_flows", MetricType::Gauge, "Live flow records of a service.");
   for (const auto& [service, live] : facts.flows_by_service)
     Page::add(by_service, {{"service", service}}, number(live));
+  MetricFamily& draining =
+      page.family("draining_flows", MetricType::Gauge, "Live flow records of a backend that is in the choice no more.");
+  for (const auto& one : facts.leaving) {
+    Page::add(draining, {{"service", one.service}, {"backend", backend_label(one.address, one.port)}},
+              number(one.flows));
+  }
+  add_usage(page, facts.usage);
+  add_tunnels(page, facts.tunnels);
   MetricFamily& interfaces = page.family("interface_info", MetricType::Gauge, "Interfaces that Sluice is attached to.");
   for (const auto& interface : facts.interfaces) {
     const char* mode = interface.mode == dataplane::AttachMode::native ? "Native" : "Generic";
@@ -190,11 +242,10 @@ std::string Metrics::render(const Facts& facts, const dataplane::Counters& count
               [](const dataplane::ServiceCounters& row) {
                 return Labels{{"service", row.service}};
               });
-  add_traffic(
-      page, counters.backends, {"backend_packets_total", "backend_bytes_total", "backend_flows_total"},
-      [](const dataplane::BackendCounters& row) {
-        return Labels{{"service", row.service}, {"backend", row.address.to_string() + ":" + std::to_string(row.port)}};
-      });
+  add_traffic(page, counters.backends, {"backend_packets_total", "backend_bytes_total", "backend_flows_total"},
+              [](const dataplane::BackendCounters& row) {
+                return Labels{{"service", row.service}, {"backend", backend_label(row.address, row.port)}};
+              });
   return telemetry::render(*events_->registry) + page.text();
 }
 

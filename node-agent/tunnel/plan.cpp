@@ -65,6 +65,7 @@ std::map<std::string, PlannedTunnel> plan_tunnels(const state::DesiredState& sta
       if (address != tunnel.address) tunnel.underlay.push_back(address);
     }
     tunnel.carries = carries;
+    tunnel.key = state.tunnel.keys.front().id;
     tunnel.token = token(state.tunnel.keys.front(), tunnel.source, tunnel.address);
     for (size_t i = 0; i < std::min(state.tunnel.keys.size(), tunnel.accepted.size()); ++i) {
       tunnel.accepted.at(i) = token(state.tunnel.keys[i], tunnel.address, tunnel.source);

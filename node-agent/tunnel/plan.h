@@ -18,6 +18,7 @@ struct PlannedTunnel {
   uint16_t port = 0;                     // UDP, host order
   std::vector<net::IpAddress> underlay;  // the node's other addresses
   bool carries = false;                  // backends run there that packets may reach by it
+  uint32_t key = 0;                      // the id of the one that `token` is of
   uint64_t token = 0;
   std::array<uint64_t, 2> accepted{};  // 0: none
   friend bool operator==(const PlannedTunnel&, const PlannedTunnel&) = default;

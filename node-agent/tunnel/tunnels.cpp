@@ -145,8 +145,9 @@ std::vector<TunnelFact> Tunnels::facts() const {
   for (const auto& [node, peer] : peers()) {
     const Tunnel& tunnel = tunnels_.at(node);
     if (!tunnel.planned.carries) continue;
-    out.push_back(
-        {node, peer.address, peer.usable, peer.fits4, peer.fits6, peer.usable ? std::string() : why_not(node, tunnel)});
+    out.push_back({node, peer.address, peer.usable, peer.fits4, peer.fits6,
+                   peer.usable ? std::string() : why_not(node, tunnel), tunnel.planned.port, tunnel.planned.key,
+                   prover_.proved(node).bytes, prover_.since(node), prover_.heard(node)});
   }
   return out;
 }

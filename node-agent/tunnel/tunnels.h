@@ -21,8 +21,13 @@ struct TunnelFact {
   std::string node;
   net::IpAddress address;
   bool usable = false;
-  uint16_t fits4 = 0, fits6 = 0;  // bytes of inner packet
-  std::string why;                // not usable: what is in the way
+  uint16_t fits4 = 0, fits6 = 0;           // bytes of inner packet
+  std::string why;                         // not usable: what is in the way
+  uint16_t port = 0;                       // UDP, host order
+  uint32_t key = 0;                        // the id of the key that our packets' token is of
+  uint32_t mtu = 0;                        // bytes of outer IP packet that are known to go through; 0: none are
+  std::optional<Clock::time_point> since;  // it has been usable, or not
+  std::optional<Clock::time_point> heard;  // when a probe came back last; nullopt: none has
   friend bool operator==(const TunnelFact&, const TunnelFact&) = default;
 };
 

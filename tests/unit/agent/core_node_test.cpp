@@ -22,6 +22,11 @@ class CoreNodeTest : public CoreTest {
     state.services["s/http"].backends[0].node = "node1";
     return state;
   }
+  static dataplane::SweepOutcome swept(uint64_t established) {
+    dataplane::SweepOutcome outcome;
+    outcome.ipv4 = {established, 0, 1000, 1000};
+    return outcome;
+  }
   static bool has(const Core& core, const std::string& type) {
     return std::ranges::any_of(core.facts().conditions, [&](const auto& one) { return one.type == type; });
   }
@@ -34,6 +39,42 @@ TEST_F(CoreNodeTest, ConditionIsThereOnceSomebodyHasLooked) {
   EXPECT_FALSE(has(core, "NodePrepared"));
   core.check_node();
   EXPECT_TRUE(condition(core, "NodePrepared").status);
+}
+
+TEST_F(CoreNodeTest, CapacityIsJudgedWithEachSweep) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  core.apply(with_a_pod_here());
+  EXPECT_FALSE(has(core, "CapacityLeft")) << "nobody has looked yet";
+  core.sweep();
+  EXPECT_TRUE(condition(core, "CapacityLeft").status);
+  kernel_.swept = swept(900);
+  kernel_.tables = {{"services", 1, 10}, {"slots", 9, 10}};
+  core.sweep();
+  EXPECT_EQ(condition(core, "CapacityLeft").reason, "FlowTableNearlyFull");
+  EXPECT_THAT(condition(core, "CapacityLeft").message, HasSubstr("the table of slots: 90 % of 10"));
+  EXPECT_TRUE(condition(core, "Ready").status) << "a warning, no more";
+  kernel_.swept = swept(760);
+  core.sweep();
+  EXPECT_FALSE(condition(core, "CapacityLeft").status) << "until there is room again";
+  kernel_.swept = swept(700);
+  kernel_.tables.clear();
+  core.sweep();
+  EXPECT_TRUE(condition(core, "CapacityLeft").status);
+  ASSERT_TRUE(core.purge());
+  EXPECT_FALSE(has(core, "CapacityLeft"));
+}
+
+TEST_F(CoreNodeTest, TunnelsAreSpokenOfWhereThereAreKeysForThem) {
+  Core core = make();
+  core.set_watcher(&watcher_);
+  auto state = with_a_pod_here();
+  core.apply(state);
+  EXPECT_FALSE(has(core, "TunnelsProved"));
+  state.tunnel.keys = {{1, {3, 4}}};
+  ++state.revision;
+  core.apply(state);
+  EXPECT_EQ(condition(core, "TunnelsProved").reason, "NoneNeeded");
 }
 
 TEST_F(CoreNodeTest, WhatLacksIsToldAndGoneWhenItIsMended) {

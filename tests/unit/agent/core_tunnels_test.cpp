@@ -72,8 +72,11 @@ TEST_F(CoreTunnels, ThatAreAnsweredNoMoreAreNotUsedNorKeptFromComingBack) {
   tend(core, std::chrono::seconds(3), false);
   EXPECT_FALSE(peer().usable);
   EXPECT_THAT(core.facts().tunnels.at(0).why, HasSubstr("probes come back no more"));
+  EXPECT_EQ(condition(core, "TunnelsProved").reason, "NotProved");
+  EXPECT_THAT(condition(core, "TunnelsProved").message, HasSubstr("to node2: probes come back no more"));
   tend(core, std::chrono::seconds(3));
   EXPECT_TRUE(peer().usable);
+  EXPECT_EQ(condition(core, "TunnelsProved").reason, "Proved");
 }
 
 TEST_F(CoreTunnels, CarryWhatARouterSaysFromThenOn) {

@@ -22,6 +22,8 @@ struct FakeKernel {
   std::vector<dataplane::ServiceFailure> program_failures;
   std::vector<dataplane::ServiceFailure> verify_failures;
   std::vector<std::string> old_flows;
+  dataplane::SweepOutcome swept;  // but for old_flows and nat_behind
+  std::vector<dataplane::TableUse> tables;
 
   std::vector<std::string> calls;  // "open", "program", "attach", ... in order
   std::optional<state::DesiredState> programmed;
@@ -86,11 +88,12 @@ class FakeDataplane final : public dataplane::Dataplane {
   [[nodiscard]] std::vector<dataplane::Peer> peers() const override { return kernel_.peers_left; }
   [[nodiscard]] std::map<std::string, dataplane::Proof> proofs() const override { return kernel_.proofs; }
   Result<dataplane::SweepOutcome> sweep(const dataplane::IdleTimes& /*idle*/) override {
-    dataplane::SweepOutcome outcome;
+    dataplane::SweepOutcome outcome = kernel_.swept;
     outcome.services_with_old_flows = kernel_.old_flows;
     outcome.peers_with_nat_flows = kernel_.nat_behind;
     return outcome;
   }
+  [[nodiscard]] std::vector<dataplane::TableUse> tables() const override { return kernel_.tables; }
   [[nodiscard]] Result<dataplane::Counters> counters() const override { return dataplane::Counters{}; }
   Status purge() override {
     kernel_.calls.emplace_back("purge");

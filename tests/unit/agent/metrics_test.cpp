@@ -36,6 +36,44 @@ TEST(Metrics, CountersOfReasonsServicesAndBackends) {
   EXPECT_THAT(page, HasSubstr("mode=\"Generic\""));
 }
 
+TEST(Metrics, WhatIsInUseAndOfHowMuch) {
+  const Metrics metrics("1", "a", Metrics::Mode::cluster);
+  Facts facts;
+  facts.usage.flows_ipv4 = {7, 8, 900, 901};
+  facts.usage.flows_ipv6 = {1, 2, 300, 301};
+  facts.usage.tables = {{"services", 3, 16384}};
+  facts.usage.nat_ports = {{ip("10.0.0.1"), ip("10.1.0.7"), 8080, 6, 5000, 20000}};
+  const std::string page = metrics.render(facts, {});
+  for (const char* line : {
+           "sluice_agent_flow_table_records{family=\"IPv4\",table=\"established\"} 7",
+           "sluice_agent_flow_table_records{family=\"IPv6\",table=\"half_open\"} 2",
+           "sluice_agent_flow_table_room{family=\"IPv4\",table=\"half_open\"} 901",
+           "sluice_agent_flow_table_room{family=\"IPv6\",table=\"established\"} 300",
+           "sluice_agent_table_used{table=\"services\"} 3",
+           "sluice_agent_table_room{table=\"services\"} 16384",
+           "sluice_agent_nat_source_ports_used_ratio{source=\"10.0.0.1\",backend=\"10.1.0.7:8080\",protocol=\"TCP\"} "
+           "0.25",
+       }) {
+    EXPECT_THAT(page, HasSubstr(line));
+  }
+}
+
+TEST(Metrics, TunnelsAndDrains) {
+  const Metrics metrics("1", "a", Metrics::Mode::cluster);
+  Facts facts;
+  facts.tunnels.resize(2);
+  facts.tunnels[0].node = "n2";
+  facts.tunnels[0].usable = true;
+  facts.tunnels[0].mtu = 1450;
+  facts.tunnels[1].node = "n3";
+  facts.leaving = {{"s/http", ip("10.0.0.2"), 8080, 12}};
+  const std::string page = metrics.render(facts, {});
+  EXPECT_THAT(page, HasSubstr("sluice_agent_tunnel_usable{node=\"n2\"} 1"));
+  EXPECT_THAT(page, HasSubstr("sluice_agent_tunnel_usable{node=\"n3\"} 0"));
+  EXPECT_THAT(page, HasSubstr("sluice_agent_tunnel_mtu_bytes{node=\"n2\"} 1450"));
+  EXPECT_THAT(page, HasSubstr("sluice_agent_draining_flows{service=\"s/http\",backend=\"10.0.0.2:8080\"} 12"));
+}
+
 TEST(Metrics, PushesAndReloadsAreThereFromTheStart) {
   Metrics metrics("1", "a", Metrics::Mode::standalone);
   EXPECT_THAT(metrics.render({}, {}), HasSubstr("sluice_agent_pushes_total{result=\"refused\"} 0"));
