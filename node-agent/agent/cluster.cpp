@@ -16,7 +16,7 @@ std::string bytes_of(const state::Digest& digest) {
 }
 
 api::NodeStatus status_of(const health::Facts& facts) {
-  return {facts.interfaces, facts.conditions, facts.announcing, facts.services_with_old_flows};
+  return {facts.interfaces, facts.conditions, facts.announcing, facts.services_with_old_flows, facts.leaving};
 }
 
 bool same(const std::vector<dataplane::ServiceFailure>& a, const std::vector<dataplane::ServiceFailure>& b) {
@@ -31,7 +31,8 @@ bool same(const api::NodeStatus& a, const api::NodeStatus& b) {
            left.driver == right.driver;
   };
   return std::ranges::equal(a.interfaces, b.interfaces, same_interface) && a.conditions == b.conditions &&
-         a.announcing == b.announcing && a.services_with_old_flows == b.services_with_old_flows;
+         a.announcing == b.announcing && a.services_with_old_flows == b.services_with_old_flows &&
+         a.leaving == b.leaving;
 }
 
 api::Refusal invalid(std::string message) {
@@ -51,7 +52,9 @@ void Cluster::set_server(api::NodeServer* server) {
 void Cluster::on_facts(const health::Facts& facts) {
   const std::scoped_lock lock(mutex_);
   if (server_ == nullptr) return;
-  if (api::NodeStatus status = status_of(facts); !same(status, told_)) {
+  api::NodeStatus status = status_of(facts);
+  status.leaving = drains_.take(facts.leaving, DrainReport::Clock::now());
+  if (!same(status, told_)) {
     told_ = status;
     server_->publish(std::move(status));
   }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "node-agent/agent/core.h"
+#include "node-agent/agent/drain_report.h"
 #include "node-agent/agent/loop.h"
 #include "node-agent/api/node_server.h"
 #include "node-agent/health/metrics.h"
@@ -51,6 +52,7 @@ class Cluster final : public api::Handler {
   Current current_;
   std::map<std::string, state::Epoch> purged_;  // by cluster id: nothing of this epoch or below comes back
   api::NodeStatus told_;
+  DrainReport drains_;
   std::vector<dataplane::ServiceFailure> acked_;
   bool pushing_ = false;
 

@@ -104,6 +104,13 @@ v1::AgentMessage to_message(const NodeStatus& status) {
   }
   for (const auto& address : status.announcing) out.add_announcing(bytes_of(address));
   for (const auto& service : status.services_with_old_flows) out.add_services_with_old_flows(service);
+  for (const auto& one : status.leaving) {
+    v1::LeavingFlows& added = *out.add_leaving();
+    added.set_service(one.service);
+    added.set_address(bytes_of(one.address));
+    added.set_port(one.port);
+    added.set_flows(one.flows);
+  }
   return message;
 }
 

@@ -60,6 +60,7 @@ struct NodeStatus {
   std::vector<health::Condition> conditions;
   std::vector<net::IpAddress> announcing;
   std::vector<std::string> services_with_old_flows;
+  std::vector<dataplane::LeavingFlows> leaving;
 };
 
 // Rises with every session; a reply to `hello` makes its session the current one.

@@ -43,6 +43,9 @@ planner::Agents to_planner(const publish::Progress& progress) {
     agent.announcing = known.status.announcing;
     agent.services_with_old_flows.insert(known.status.services_with_old_flows.begin(),
                                          known.status.services_with_old_flows.end());
+    for (const auto& one : known.status.leaving) {
+      agent.leaving[one.service].push_back({one.address, one.port, one.flows});
+    }
     agents.emplace(node, std::move(agent));
   }
   return agents;

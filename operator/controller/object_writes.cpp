@@ -99,7 +99,7 @@ void add_status_writes(const status::Output& status, kube::EventRecorder& events
     write.fingerprint = fingerprint_of(wanted);
     if (write.kind == "status") {
       write.settle = kStatusSettle;
-      write.min_interval = kStatusInterval;
+      write.min_interval = wanted.only_counts ? kCountsInterval : kStatusInterval;
     }
     write.perform = [call = call_of(wanted), told = wanted.events, &events](kube::Api& api) {
       auto done = call(api);

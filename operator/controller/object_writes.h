@@ -24,6 +24,9 @@ inline constexpr std::chrono::milliseconds kStatusSettle{100};
 // An object's status is written no more often than this.
 inline constexpr std::chrono::seconds kStatusInterval{2};
 
+// Where nothing but counts has changed, no more often than this.
+inline constexpr std::chrono::seconds kCountsInterval{10};
+
 // A Service's finalizers without ours; others' stay in their order.
 std::vector<std::string> without_finalizers(std::vector<std::string> present, bool upstream_too);
 // Sets exactly these, if the object is still at `version`.

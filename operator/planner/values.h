@@ -61,6 +61,13 @@ struct AgentCondition {
   std::string message;
 };
 
+// Live flows on one node to a backend that is in its service's choice no more.
+struct LeavingFlows {
+  net::IpAddress address;
+  uint16_t port = 0;
+  uint64_t flows = 0;
+};
+
 // What is known of the agent on one node. Of one that is not connected: what it said last.
 struct Agent {
   bool connected = false;
@@ -77,6 +84,7 @@ struct Agent {
   std::vector<AgentCondition> conditions;
   std::vector<net::IpAddress> announcing;
   std::set<std::string> services_with_old_flows;
+  std::map<std::string, std::vector<LeavingFlows>> leaving;  // by service id
 
   // Why it cannot move packets though it is connected, as its Ready condition says; nullptr: it can.
   [[nodiscard]] const AgentCondition* fault() const;

@@ -70,6 +70,11 @@ AgentStatus decode(const node::v1::Status& status) {
   }
   decoded.services_with_old_flows.assign(status.services_with_old_flows().begin(),
                                          status.services_with_old_flows().end());
+  for (const auto& one : status.leaving()) {
+    if (const auto address = decode_address(one.address())) {
+      decoded.leaving.push_back({one.service(), *address, static_cast<uint16_t>(one.port()), one.flows()});
+    }
+  }
   return decoded;
 }
 

@@ -78,12 +78,22 @@ struct AgentInfo {
   friend bool operator==(const AgentInfo&, const AgentInfo&) = default;
 };
 
+// Live flows on one node to a backend that is in its service's choice no more.
+struct LeavingFlows {
+  std::string service;  // id
+  net::IpAddress address;
+  uint16_t port = 0;
+  uint64_t flows = 0;
+  friend bool operator==(const LeavingFlows&, const LeavingFlows&) = default;
+};
+
 // What an agent reports unasked.
 struct AgentStatus {
   std::vector<Interface> interfaces;
   std::vector<Condition> conditions;
   std::vector<net::IpAddress> announcing;
   std::vector<std::string> services_with_old_flows;
+  std::vector<LeavingFlows> leaving;
   friend bool operator==(const AgentStatus&, const AgentStatus&) = default;
 };
 

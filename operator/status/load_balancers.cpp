@@ -57,6 +57,33 @@ std::vector<Event> transitions(const LoadBalancer& lb, const std::vector<WantedC
   return out;
 }
 
+// Of the object's leaving backends, on all nodes; of agents that cannot be reached, what they said last.
+uint64_t draining_flows(const Input& input, const ObjectPlan& object) {
+  uint64_t flows = 0;
+  if (object.endpoints_draining == 0) return flows;
+  for (const auto& [node, agent] : input.agents) {
+    if (agent.leaving.empty()) continue;
+    for (const std::string& service : object.services) {
+      const auto leaving = agent.leaving.find(service);
+      if (leaving == agent.leaving.end()) continue;
+      for (const planner::LeavingFlows& one : leaving->second) flows += one.flows;
+    }
+  }
+  return flows;
+}
+
+// Whether the patch says nothing new but how many flows are left.
+bool only_draining_flows(const Json& object, const Json& patch) {
+  const Json& changed = member(patch, "status");
+  if (changed.size() != 1 || !changed.contains("backends")) return false;
+  Json before = member(member(object, "status"), "backends");
+  Json now = changed["backends"];
+  if (!before.is_object()) return false;
+  before.erase("drainingFlows");
+  now.erase("drainingFlows");
+  return before == now;
+}
+
 }  // namespace
 
 void load_balancer_writes(const Input& input, Progress& progress, const LoadBalancer& lb, std::vector<Write>& out) {
@@ -80,14 +107,18 @@ void load_balancer_writes(const Input& input, Progress& progress, const LoadBala
         {"backends", ratio(object.endpoints_ready, object.endpoints_total)},
         {"nodes", ratio(programmed.nodes_programmed, programmed.nodes_total)}}},
       {"backends",
-       {{"total", object.endpoints_total}, {"ready", object.endpoints_ready}, {"draining", object.endpoints_draining}}},
+       {{"total", object.endpoints_total},
+        {"ready", object.endpoints_ready},
+        {"draining", object.endpoints_draining},
+        {"drainingFlows", draining_flows(input, object)}}},
       {"nodes", {{"total", programmed.nodes_total}, {"programmed", programmed.nodes_programmed}}},
       {"conditions", condition_list(wanted, before, lb.conditions, lb.meta.generation, timestamp(input.wall))},
   };
   Json patch = status_patch(*lb.raw, status);
   if (patch.is_null()) return;
+  const bool only_counts = only_draining_flows(*lb.raw, patch);
   out.push_back({kube::kLoadBalancers, lb.meta.key, Verb::merge_patch, "status",
-                 std::make_shared<const Json>(std::move(patch)), transitions(lb, wanted)});
+                 std::make_shared<const Json>(std::move(patch)), transitions(lb, wanted), only_counts});
 }
 
 }  // namespace sluice::status

@@ -35,6 +35,7 @@ struct Write {
   std::string subresource;  // "" or "status"
   kube::Object body;
   std::vector<Event> events;  // to be told when the write has succeeded
+  bool only_counts = false;   // nothing has changed but numbers that do so all the time
 };
 
 struct Input {

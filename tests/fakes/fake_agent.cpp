@@ -128,6 +128,16 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
     });
     send_status();
   }
+  void report_leaving(const std::string& service, const std::string& address, uint32_t port, uint64_t flows) override {
+    change([&] {
+      leaving_.set_service(service);
+      const auto parsed = net::IpAddress::parse(address).value();
+      leaving_.set_address(reinterpret_cast<const char*>(parsed.bytes().data()), parsed.size());
+      leaving_.set_port(port);
+      leaving_.set_flows(flows);
+    });
+    send_status();
+  }
   void report_interface(const std::string& name, const std::string& mode) override {
     change([&] { interface_ = {name, mode}; });
     send_status();
@@ -320,6 +330,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
       for (const auto& service : old_flows_) {
         status.add_services_with_old_flows(service);
       }
+      if (leaving_.flows() != 0) *status.add_leaving() = leaving_;
       if (!interface_.first.empty()) {
         auto& interface = *status.add_interfaces();
         interface.set_name(interface_.first);
@@ -385,6 +396,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
   bool stopping_ = false;
   std::vector<Failure> failures_;
   std::vector<std::string> announcing_;
+  v1::LeavingFlows leaving_;
   std::vector<std::string> old_flows_;
   std::pair<std::string, std::string> interface_;
   std::set<grpc::ServerContext*> contexts_;

@@ -64,6 +64,9 @@ class FakeAgent {
   virtual void fail_services(std::vector<Failure> failures) = 0;  // in every Ack from now on
   // Sent to sessions now, and to new ones after Hello.
   virtual void report(std::vector<std::string> announcing, std::vector<std::string> services_with_old_flows) = 0;
+  // The same: live flows of a backend that is in the choice no more.
+  virtual void report_leaving(const std::string& service, const std::string& address, uint32_t port,
+                              uint64_t flows) = 0;
   virtual void report_interface(const std::string& name, const std::string& mode) = 0;
   // Announces what the state says this node is first in, as an agent does.
   virtual void announce_as_told(bool on) = 0;

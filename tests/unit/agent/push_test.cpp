@@ -254,6 +254,21 @@ TEST_F(PushTest, StatusComesAfterTheHelloAndWhenSomethingChanges) {
       one->wait_for_status([](const v1::Status& status) { return status.services_with_old_flows_size() == 1; }));
 }
 
+TEST_F(PushTest, FlowsOfLeavingBackendsAreToldUntilTheyAreGone) {
+  auto one = session(1);
+  ASSERT_TRUE(one->push(small_state(1, 1))->has_ack());
+  kernel_.swept.leaving = {{"s/http", ip("10.0.0.2"), 8080, 12}};
+  loop_->call([this] { core_->sweep(); });
+  EXPECT_TRUE(one->wait_for_status([](const v1::Status& status) {
+    return status.leaving_size() == 1 && status.leaving(0).service() == "s/http" &&
+           status.leaving(0).address() == std::string("\x0a\0\0\x02", 4) && status.leaving(0).port() == 8080 &&
+           status.leaving(0).flows() == 12;
+  }));
+  kernel_.swept.leaving.clear();
+  loop_->call([this] { core_->sweep(); });
+  EXPECT_TRUE(one->wait_for_status([](const v1::Status& status) { return status.leaving_size() == 0; }));
+}
+
 TEST_F(PushTest, GetStateGivesWhatIsHeldAndDisturbsNoSession) {
   auto one = session(3);
   ASSERT_TRUE(one->push(small_state(3, 9))->has_ack());

@@ -87,7 +87,7 @@ TEST_F(Statuses, ALoadBalancersWholeStatus) {
       Json({{"observedGeneration", 1},
             {"addresses", {{{"address", "192.0.2.10"}, {"pool", "public"}, {"node", world_.announcer("192.0.2.10")}}}},
             {"summary", {{"addresses", "192.0.2.10"}, {"backends", "2/2"}, {"nodes", "2/2"}}},
-            {"backends", {{"total", 2}, {"ready", 2}, {"draining", 0}}},
+            {"backends", {{"total", 2}, {"ready", 2}, {"draining", 0}, {"drainingFlows", 0}}},
             {"nodes", {{"total", 2}, {"programmed", 2}}}}));
   std::vector<std::string> types;
   for (const Json& one : conditions) {
@@ -134,6 +134,54 @@ TEST_F(Statuses, ProgrammedSpeaksOfThisGeneration) {
   EXPECT_EQ(on_lb("Programmed"), "True Programmed");
 }
 
+TEST_F(Statuses, FlowsOfBackendsThatHaveLeftAreSummedOverNodes) {
+  world_.put(test::load_balancer("shop", "lb", Json::object()));
+  world_.settle();
+  const std::string service = world_.state.services.begin()->first;
+  ASSERT_EQ(service.rfind("LoadBalancer/shop/lb/", 0), 0U) << service;
+  const planner::LeavingFlows first{*net::IpAddress::parse("10.244.1.2"), 8080, 7};
+  const planner::LeavingFlows second{first.address, first.port, 5};
+  world_.agents["node1"].leaving["Service/shop/web/http"] = {first};
+  world_.settle();
+  EXPECT_EQ(lb()["status"]["backends"]["drainingFlows"], 0) << "another object's, and none of this one's is leaving";
+  world_.put(test::slice("shop", "web", {"10.244.1.1"}));
+  world_.settle();
+  ASSERT_EQ(lb()["status"]["backends"]["draining"], 1);
+  world_.agents["node1"].leaving = {{service, {first}}};
+  world_.agents["node2"].leaving = {{service, {second}}};
+  world_.round();
+  EXPECT_EQ(lb()["status"]["backends"]["drainingFlows"], 12);
+  world_.disconnect("node2");
+  world_.round();
+  EXPECT_EQ(lb()["status"]["backends"]["drainingFlows"], 12) << "as it said last";
+  world_.agents["node1"].leaving.clear();
+  world_.round();
+  EXPECT_EQ(lb()["status"]["backends"]["drainingFlows"], 5);
+  const size_t writes = world_.writes;
+  world_.round();
+  EXPECT_EQ(world_.writes, writes) << "what has not changed is not written";
+}
+
+TEST_F(Statuses, AWriteSaysWhetherItIsOfCountsAlone) {
+  world_.put(test::load_balancer("shop", "lb", Json::object()));
+  world_.settle();
+  const std::string service = world_.state.services.begin()->first;
+  world_.put(test::slice("shop", "web", {"10.244.1.1"}));
+  world_.settle();
+  const auto of_lb = [&] {
+    const auto round = world_.round(false);
+    const auto output = status({world_.cluster, round, world_.agents, world_.options, world_.now, world_.wall()});
+    const auto found = std::ranges::find_if(
+        output.writes, [](const Write& write) { return write.resource.kind == kube::kLoadBalancers.kind; });
+    return found == output.writes.end() ? std::nullopt : std::optional(found->only_counts);
+  };
+  EXPECT_EQ(of_lb(), std::nullopt);
+  world_.agents["node1"].leaving[service] = {{*net::IpAddress::parse("10.244.1.2"), 8080, 7}};
+  EXPECT_EQ(of_lb(), true);
+  world_.put(test::slice("shop", "web", {"10.244.1.1", "10.244.1.3"}));
+  EXPECT_EQ(of_lb(), false) << "more than that has changed";
+}
+
 TEST_F(Statuses, AnEditThatChangesNothingOnTheNodesIsProgrammedAtOnce) {
   world_.put(test::load_balancer("shop", "lb", Json::object()));
   world_.settle();
@@ -149,7 +197,7 @@ TEST_F(Statuses, EndpointsThatComeAndGoFlipNothingUnlessANodeLags) {
   world_.put(test::slice("shop", "web", {"10.244.1.1"}));
   rounds();
   EXPECT_EQ(on_lb("Programmed"), "True Programmed");
-  EXPECT_EQ(lb()["status"]["backends"], Json({{"total", 1}, {"ready", 1}, {"draining", 1}}));
+  EXPECT_EQ(lb()["status"]["backends"], Json({{"total", 1}, {"ready", 1}, {"draining", 1}, {"drainingFlows", 0}}));
   world_.ack("node1");
   world_.pass(seconds(5));
   rounds();

@@ -122,7 +122,7 @@ TEST_F(Writing, NothingIsSentWhenTheLeaseMayBeOverBeforeItIs) {
 }
 
 // What a status write looks like at some time of day.
-std::string fingerprint_at(const std::string& time, const std::string& status) {
+Write status_write(const std::string& time, const std::string& status, bool only_counts = false) {
   const nlohmann::json body = {
       {"metadata", {{"resourceVersion", "7"}}},
       {"status", {{"conditions", {{{"type", "Ready"}, {"status", status}, {"lastTransitionTime", time}}}}}}};
@@ -132,16 +132,23 @@ std::string fingerprint_at(const std::string& time, const std::string& status) {
                            status::Verb::merge_patch,
                            "status",
                            std::make_shared<const nlohmann::json>(body),
-                           {}});
+                           {},
+                           only_counts});
   const auto events = kube::EventRecorder::start(nullptr, "test", "test");
   std::vector<Write> writes;
   add_status_writes(output, *events, writes);
-  return writes.at(0).fingerprint;
+  return writes.at(0);
 }
 
 TEST(StatusWrites, ALaterTimeDoesNotMakeAnotherWrite) {
-  EXPECT_EQ(fingerprint_at("2026-01-01T00:00:00Z", "True"), fingerprint_at("2026-01-01T00:00:01Z", "True"));
-  EXPECT_NE(fingerprint_at("2026-01-01T00:00:00Z", "True"), fingerprint_at("2026-01-01T00:00:00Z", "False"));
+  const auto first = status_write("2026-01-01T00:00:00Z", "True");
+  EXPECT_EQ(first.fingerprint, status_write("2026-01-01T00:00:01Z", "True").fingerprint);
+  EXPECT_NE(first.fingerprint, status_write("2026-01-01T00:00:00Z", "False").fingerprint);
+}
+
+TEST(StatusWrites, CountsAloneWaitForTenSeconds) {
+  EXPECT_EQ(status_write("2026-01-01T00:00:00Z", "True").min_interval, seconds(2));
+  EXPECT_EQ(status_write("2026-01-01T00:00:00Z", "True", true).min_interval, seconds(10));
 }
 
 }  // namespace

@@ -410,6 +410,7 @@ TEST_F(PublisherTest, FailuresAndStatusAreReported) {
   auto agent = start_agent("node1");
   agent->fail_services({{"Service/default/s1/http", "TableFull", "no room"}});
   agent->report({"192.0.2.1"}, {"Service/default/s0/http"});
+  agent->report_leaving("Service/default/s0/http", "2001:db8::7", 8080, 12);
   agent->report_interface("eth0", "Native");
   publisher_->set_nodes({{"node1", endpoint(agent->port())}});
   lead(1);
@@ -420,6 +421,8 @@ TEST_F(PublisherTest, FailuresAndStatusAreReported) {
   EXPECT_EQ(progress.info.failures, (std::vector<ServiceFailure>{{"Service/default/s1/http", "TableFull", "no room"}}));
   EXPECT_EQ(progress.status.announcing, (std::vector{*net::IpAddress::parse("192.0.2.1")}));
   EXPECT_EQ(progress.status.services_with_old_flows, (std::vector<std::string>{"Service/default/s0/http"}));
+  EXPECT_EQ(progress.status.leaving,
+            (std::vector<LeavingFlows>{{"Service/default/s0/http", *net::IpAddress::parse("2001:db8::7"), 8080, 12}}));
   EXPECT_EQ(progress.status.interfaces, (std::vector<Interface>{{"eth0", "Native", "fake"}}));
 }
 
