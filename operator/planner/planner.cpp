@@ -3,34 +3,19 @@
 #include <algorithm>
 #include <tuple>
 
-#include "common/maglev/service_table.h"
 #include "common/state/history.h"
 #include "operator/planner/acceptance.h"
 #include "operator/planner/announcements.h"
 #include "operator/planner/families.h"
+#include "operator/planner/frontends.h"
 #include "operator/planner/requests.h"
+#include "operator/planner/retirement.h"
 #include "operator/planner/standing.h"
 #include "operator/planner/tunnel_keys.h"
 #include "operator/planner/waiting.h"
 
 namespace sluice::planner {
 namespace {
-
-using Frontend = std::tuple<net::IpAddress, uint16_t, state::Protocol>;
-
-// What an owner wants to have on the nodes.
-struct Wish {
-  Owner owner;
-  const resources::ObjectMeta* meta = nullptr;
-  ResolveCache::Value resolved;
-  std::vector<ipam::Allocation> addresses;
-  bool standing = false;  // not as its spec says, which is not accepted: as it is in force
-};
-
-bool has_history(const state::Service& service) {
-  return service.sizes.size() > 1 ||
-         std::ranges::any_of(service.backends, [](const state::Backend& b) { return b.joined != 0 || b.left != 0; });
-}
 
 // `before` has no history, and evolving it to `wanted` would give it back.
 bool same_without_history(const state::Service& before, const state::Service& wanted) {
@@ -97,7 +82,6 @@ class Planner {
     start();
     collect_wishes();
     cache_.end_round();
-    settle_frontends();
     build_services();
     forget_old_history();
     build_nodes();
@@ -228,55 +212,14 @@ class Planner {
     return out;
   }
 
-  // Who has each {address, port, protocol}: the one that has it in the previous state, else the older object. The
-  // allocator gives an address to one owner, so that this only decides where claims were written by hand or by another
-  // version.
-  void settle_frontends() {
-    const auto incumbent = [this](const Wish& wish, const state::Service& service, const net::IpAddress& address) {
-      const auto before = previous_.services.find(service.id);
-      return before != previous_.services.end() && before->second.port == service.port &&
-             before->second.protocol == service.protocol &&
-             std::ranges::find(before->second.addresses, address) != before->second.addresses.end() &&
-             wish.meta != nullptr;
-    };
-    std::ranges::sort(wishes_, {}, [](const Wish& wish) {
-      return std::tie(wish.meta->creation_timestamp, wish.owner.key, wish.owner.kind);
-    });
-    for (const bool incumbents : {true, false}) {
-      for (const Wish& wish : wishes_) {
-        for (const state::Service& service : wish.resolved->services) {
-          for (const ipam::Allocation& allocation : wish.addresses) {
-            if (allocation.address.family() != family_of(service.id)) continue;
-            if (incumbent(wish, service, allocation.address) != incumbents) continue;
-            if (wish.standing && !incumbents) continue;  // nothing is added to it
-            give(wish, service, allocation.address);
-          }
-        }
-      }
-    }
-  }
-
-  void give(const Wish& wish, const state::Service& service, const net::IpAddress& address) {
-    const auto [entry, fresh] = frontends_.try_emplace({address, service.port, service.protocol}, &service, wish.owner);
-    if (fresh || entry->second.first == &service) return;
-    const std::string what =
-        address.to_string() + " " + to_string(service.protocol) + " port " + std::to_string(service.port);
-    const Owner& winner = entry->second.second;
-    Finding& loser = plan_.objects.at(wish.owner).addresses;
-    loser = {false, "PortInUse", what + " is used by " + winner.text() + "; choose another port or address"};
-    plan_.objects.at(winner).addresses.message +=
-        "; " + wish.owner.text() + " asks for " + what + " too and does not get it";
-  }
-
   void build_services() {
+    const Frontends frontends(previous_, wishes_, plan_.objects);
     for (const Wish& wish : wishes_) {
       for (const state::Service& resolved : wish.resolved->services) {
         state::Service wanted = resolved;
         wanted.addresses.clear();
         for (const ipam::Allocation& allocation : wish.addresses) {
-          const auto owner = frontends_.find({allocation.address, resolved.port, resolved.protocol});
-          if (owner != frontends_.end() && owner->second.first == &resolved)
-            wanted.addresses.push_back(allocation.address);
+          if (frontends.has(resolved, allocation.address)) wanted.addresses.push_back(allocation.address);
         }
         if (wanted.addresses.empty()) continue;
         std::ranges::sort(wanted.addresses);
@@ -310,45 +253,13 @@ class Planner {
   }
 
   void forget_old_history() {
-    std::set<std::string> in_use;  // services with flows that only history leads to their backend
-    for (const auto& [name, agent] : input_.agents) {
-      in_use.insert(agent.services_with_old_flows.begin(), agent.services_with_old_flows.end());
+    Retirement retired =
+        retire_history({input_.agents, input_.options, input_.memory, input_.now}, plan_.next.services);
+    plan_.memory.changes = std::move(retired.changes);
+    for (const std::string& id : retired.services) {
+      if (const auto owner = owner_of(id)) changed_.insert(*owner);
     }
-    std::map<std::string, std::map<state::Revision, Time>> changes;
-    for (auto& [id, service] : plan_.next.services) {
-      if (!has_history(service)) continue;
-      std::map<state::Revision, Time> made = changes_of(id, service);
-      const Duration kept = std::max<Duration>(std::chrono::seconds(service.drain_seconds), input_.options.min_history);
-      state::Revision keep_from = 0;
-      for (const auto& [boundary, at] : made) {
-        if (input_.now - at >= kept && !in_use.contains(id))
-          keep_from = boundary;
-        else if (input_.now - at < kept)
-          wake(at + kept);
-      }
-      if (keep_from != 0) {
-        service = state::forget(std::move(service), keep_from);
-        std::erase_if(made, [keep_from](const auto& entry) { return entry.first <= keep_from; });
-        if (const auto owner = owner_of(id)) changed_.insert(*owner);
-      }
-      if (!made.empty()) changes.emplace(id, std::move(made));
-    }
-    plan_.memory.changes = std::move(changes);
-  }
-
-  // When the service's boundaries were made; those that nobody remembers count from now.
-  [[nodiscard]] std::map<state::Revision, Time> changes_of(const std::string& id, const state::Service& service) const {
-    const auto remembered = input_.memory.changes.find(id);
-    std::map<state::Revision, Time> out;
-    for (const state::Revision boundary : maglev::boundaries(service)) {
-      Time at = input_.now;
-      if (remembered != input_.memory.changes.end()) {
-        const auto known = remembered->second.find(boundary);
-        if (known != remembered->second.end()) at = known->second;
-      }
-      out.emplace(boundary, at);
-    }
-    return out;
+    if (retired.again_at) wake(*retired.again_at);
   }
 
   void build_nodes() {
@@ -483,7 +394,6 @@ class Planner {
   state::Revision revision_ = 0;  // of the next state, if it differs
   Plan plan_;
   std::vector<Wish> wishes_;  // older first
-  std::map<Frontend, std::pair<const state::Service*, Owner>> frontends_;
   std::set<Owner> changed_;
   std::set<net::IpAddress> moved_;
 };
@@ -494,25 +404,6 @@ const state::DesiredState Planner::kEmpty;
 
 Plan plan(const Input& input, ResolveCache& cache) {
   return Planner(input, cache).run();
-}
-
-std::set<net::IpAddress> busy_addresses(const state::DesiredState& previous, const Memory& memory) {
-  std::set<net::IpAddress> out;
-  for (const auto& [id, service] : previous.services) out.insert(service.addresses.begin(), service.addresses.end());
-  for (const auto& [address, revision] : memory.releasing) out.insert(address);
-  return out;
-}
-
-Round decide(const RoundInput& input, ResolveCache& cache) {
-  Round out;
-  out.pools = ipam::Pools(input.cluster.pools, ipam::reserved_ranges(input.cluster, input.options.ranges));
-  const std::vector<ipam::Request> requests = make_requests(input.cluster, input.previous, input.options);
-  const std::set<net::IpAddress> busy = busy_addresses(input.previous, input.memory);
-  out.addresses = ipam::allocate({out.pools, input.cluster.claims, input.cluster.namespaces, requests, busy});
-  out.plan = plan({input.previous, input.cluster, out.addresses.decisions, input.agents, input.options, input.memory,
-                   input.now, input.wall, input.random},
-                  cache);
-  return out;
 }
 
 }  // namespace sluice::planner
