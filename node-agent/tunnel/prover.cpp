@@ -1,6 +1,7 @@
 #include "node-agent/tunnel/prover.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "bpf/sluice.h"
 
@@ -103,17 +104,25 @@ void Prover::found(Tunnel& tunnel, Clock::time_point now) const {
 
 void Prover::came_back(Tunnel& tunnel, uint32_t bytes, Clock::time_point now) const {
   tunnel.heard = now;
+  const bool first = std::exchange(tunnel.in_vain, false);
   tunnel.next = now + stretched(times_.beat, times_.probes_per_second);
   if (bytes < tunnel.works) return;
   tunnel.next_large = now + stretched(times_.large_beat, times_.large_per_second);
   const bool larger = bytes > tunnel.works;
   tunnel.works = tunnel.carried = bytes;
   if (!larger && tunnel.usable) return;
-  if (bytes >= tunnel.way.mtu || (tunnel.fails != 0 && bytes + 1 >= tunnel.fails)) found(tunnel, now);
+  if (bytes >= tunnel.way.mtu || (tunnel.fails != 0 && bytes + 1 >= tunnel.fails)) {
+    found(tunnel, now);
+  } else if (first && tunnel.fails == tunnel.way.mtu) {
+    // That one was lost when there was perhaps nobody at the other end: it says nothing of its size.
+    tunnel.fails = tunnel.way.mtu + 1;
+    tunnel.hint = tunnel.way.mtu;
+  }
 }
 
 void Prover::lost_all(Tunnel& tunnel, Clock::time_point now) const {
   start_anew(tunnel, now);
+  tunnel.in_vain = true;
   tunnel.next = now + (hopeless(tunnel, now) ? stretched(times_.rare_beat, times_.large_per_second) : times_.beat);
 }
 

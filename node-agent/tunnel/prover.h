@@ -96,6 +96,7 @@ class Prover {
   struct Tunnel {
     Way way;
     bool usable = false;
+    bool in_vain = true;   // nothing has come back since the last attempt that was lost whole, or ever
     uint32_t works = 0;    // the largest size known to go through
     uint32_t fails = 0;    // while one is searched for: the smallest known not to, above `works`; 0: none
     uint32_t carried = 0;  // the last size that was known to go through: connections under way hope that it does again

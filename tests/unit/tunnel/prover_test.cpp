@@ -55,6 +55,17 @@ TEST_F(ProverTest, LateAnswerToAnEarlierProbeOfTheSameSizeCounts) {
   EXPECT_TRUE(world_.prover.proved("n2").usable);
 }
 
+TEST_F(ProverTest, WhatWasLostBeforeTheOtherEndWasThereSaysNothingOfItsSize) {
+  for (int64_t tenths = 1; tenths < 60; ++tenths) {
+    World world;
+    world.prover.follow({{"n2", {kMtu, false}}}, world.now);
+    world.run(milliseconds(100 * tenths));
+    world.largest["n2"] = kMtu;
+    ASSERT_GE(world.until("n2", true, seconds(5)), 0) << tenths;
+    ASSERT_EQ(world.prover.proved("n2").bytes, kMtu) << tenths;
+  }
+}
+
 TEST_F(ProverTest, TheLargestPacketThatGoesThroughIsFoundToTheByte) {
   const uint32_t least = least_bytes(false);
   for (const uint32_t carries : {least, least + 1, 1400U, 1420U, kMtu - 1}) {
