@@ -1,14 +1,19 @@
 #include "common/telemetry/http_server.h"
 
+#include <sys/un.h>
+
 #include <array>
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <exception>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -20,6 +25,8 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using Tcp = asio::ip::tcp;
+using Local = asio::local::stream_protocol;
+using Generic = asio::generic::stream_protocol;  // either
 using Response = http::response<http::string_body>;
 
 constexpr std::chrono::milliseconds kAcceptPause{100};  // after accept failed, e.g. for want of file descriptors
@@ -59,13 +66,13 @@ Response answer(const http::request<http::empty_body>& request, const std::map<s
   }
 }
 
-class Server;
+class Sessions;
 
 // One connection, one request: reads the header, replies, waits a moment for the client to close. Every step has a
 // deadline, at which the connection is closed.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(Tcp::socket socket, Server& server, uint64_t id);
+  Session(Generic::socket socket, Sessions& sessions, uint64_t id);
   void read();
   // Forgets the session, which ends what it waits for. More than once does no harm.
   void end();
@@ -76,8 +83,8 @@ class Session : public std::enable_shared_from_this<Session> {
   void linger();
   void drain();
 
-  beast::tcp_stream stream_;
-  Server& server_;
+  beast::basic_stream<Generic> stream_;
+  Sessions& sessions_;
   uint64_t id_;
   beast::flat_buffer buffer_;
   http::request_parser<http::empty_body> parser_;
@@ -85,50 +92,117 @@ class Session : public std::enable_shared_from_this<Session> {
   std::array<char, 4096> discarded_{};
 };
 
-class Server final : public HttpServer {
+class Sessions {
  public:
-  Server(std::map<std::string, HttpHandler> handlers, HttpLimits limits)
-      : handlers_(std::move(handlers)), limits_(limits), acceptor_(context_), pause_(context_) {}
-  ~Server() override;
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
-
-  Status listen(const std::string& address, uint16_t port);
-  [[nodiscard]] uint16_t port() const override { return port_; }
-
+  Sessions(std::map<std::string, HttpHandler> handlers, HttpLimits limits)
+      : handlers_(std::move(handlers)), limits_(limits) {}
+  void begin(Generic::socket socket) {
+    if (sessions_.size() >= limits_.connections) {
+      const auto oldest = sessions_.begin()->second;
+      oldest->end();
+    }
+    const uint64_t id = next_id_++;
+    const auto session = std::make_shared<Session>(std::move(socket), *this, id);
+    sessions_.emplace(id, session);
+    session->read();
+  }
+  void forget(uint64_t id) { sessions_.erase(id); }
   [[nodiscard]] const std::map<std::string, HttpHandler>& handlers() const { return handlers_; }
   [[nodiscard]] const HttpLimits& limits() const { return limits_; }
-  void forget(uint64_t id) { sessions_.erase(id); }
 
  private:
-  void accept();
-  void accepted(beast::error_code error, Tcp::socket socket);
-
   std::map<std::string, HttpHandler> handlers_;
   HttpLimits limits_;
-  uint16_t port_ = 0;
-  asio::io_context context_{1};
-  Tcp::acceptor acceptor_;
-  asio::steady_timer pause_;
   std::map<uint64_t, std::shared_ptr<Session>> sessions_;  // the oldest first
   uint64_t next_id_ = 0;
+};
+
+template <typename Protocol>
+class Server : public HttpServer {
+ public:
+  Server(std::map<std::string, HttpHandler> handlers, HttpLimits limits)
+      : acceptor_(context_), pause_(context_), sessions_(std::move(handlers), limits) {}
+  ~Server() override {
+    context_.stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  [[nodiscard]] uint16_t port() const override { return 0; }
+
+ protected:
+  using Acceptor = typename Protocol::acceptor;
+  Acceptor& acceptor() { return acceptor_; }
+  void run() {
+    accept();
+    thread_ = std::thread([this] { context_.run(); });
+  }
+
+ private:
+  void accept() {
+    acceptor_.async_accept(
+        [this](beast::error_code error, typename Protocol::socket socket) { accepted(error, std::move(socket)); });
+  }
+  void accepted(beast::error_code error, typename Protocol::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (error) {
+      // Out of descriptors or memory: trying again at once would spin.
+      pause_.expires_after(kAcceptPause);
+      pause_.async_wait([this](beast::error_code aborted) {
+        if (!aborted) accept();
+      });
+      return;
+    }
+    sessions_.begin(Generic::socket(std::move(socket)));
+    accept();
+  }
+
+  asio::io_context context_{1};
+  Acceptor acceptor_;
+  asio::steady_timer pause_;
+  Sessions sessions_;
   std::thread thread_;
 };
 
-Session::Session(Tcp::socket socket, Server& server, uint64_t id)
-    : stream_(std::move(socket)), server_(server), id_(id), buffer_(server.limits().header_bytes) {
-  parser_.header_limit(static_cast<uint32_t>(server.limits().header_bytes));
+class TcpServer final : public Server<Tcp> {
+ public:
+  using Server::Server;
+  Status listen(const std::string& address, uint16_t port);
+  [[nodiscard]] uint16_t port() const override { return port_; }
+
+ private:
+  uint16_t port_ = 0;
+};
+
+class LocalServer final : public Server<Local> {
+ public:
+  using Server::Server;
+  ~LocalServer() override {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(path_, ignored);
+  }
+  LocalServer(const LocalServer&) = delete;
+  LocalServer& operator=(const LocalServer&) = delete;
+  Status listen(const std::string& path);
+
+ private:
+  std::string path_;  // once it is ours
+};
+
+Session::Session(Generic::socket socket, Sessions& sessions, uint64_t id)
+    : stream_(std::move(socket)), sessions_(sessions), id_(id), buffer_(sessions.limits().header_bytes) {
+  parser_.header_limit(static_cast<uint32_t>(sessions.limits().header_bytes));
 }
 
 void Session::read() {
   // One deadline for the whole header: a client that sends a byte now and then is cut as well.
-  stream_.expires_after(server_.limits().time);
+  stream_.expires_after(sessions_.limits().time);
   http::async_read_header(stream_, buffer_, parser_,
                           [self = shared_from_this()](beast::error_code error, size_t) { self->have_request(error); });
 }
 
 void Session::have_request(beast::error_code error) {
-  if (!error) return write(answer(parser_.get(), server_.handlers()));
+  if (!error) return write(answer(parser_.get(), sessions_.handlers()));
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     return write(respond(431, 11, plain(431, "header too large\n"), false));
   }
@@ -140,7 +214,7 @@ void Session::have_request(beast::error_code error) {
 
 void Session::write(Response response) {
   response_ = std::move(response);
-  stream_.expires_after(server_.limits().time);
+  stream_.expires_after(sessions_.limits().time);
   http::async_write(stream_, response_, [self = shared_from_this()](beast::error_code error, size_t) {
     error ? self->end() : self->linger();
   });
@@ -149,7 +223,7 @@ void Session::write(Response response) {
 // Closing with unread bytes (a request's body) sends a reset, which may take the reply from the client's hands.
 void Session::linger() {
   beast::error_code ignored;
-  stream_.socket().shutdown(Tcp::socket::shutdown_send, ignored);
+  stream_.socket().shutdown(Generic::socket::shutdown_send, ignored);
   stream_.expires_after(kLingerTime);
   drain();
 }
@@ -162,66 +236,78 @@ void Session::drain() {
 
 void Session::end() {
   stream_.close();
-  server_.forget(id_);
+  sessions_.forget(id_);
 }
 
-Server::~Server() {
-  context_.stop();
-  if (thread_.joinable()) thread_.join();
-}
-
-Status Server::listen(const std::string& address, uint16_t port) {
+Status TcpServer::listen(const std::string& address, uint16_t port) {
   const std::string where = address + " port " + std::to_string(port);
   beast::error_code error;
   const auto ip = asio::ip::make_address(address, error);
   if (error) return fail(ErrorKind::invalid, "listen for HTTP", where, "not an IP address");
   const Tcp::endpoint endpoint(ip, port);
-  acceptor_.open(endpoint.protocol(), error);
+  acceptor().open(endpoint.protocol(), error);
   // A machine without IPv6 (ipv6.disable=1): all its addresses are IPv4's.
   if (error == asio::error::address_family_not_supported && ip.is_v6() && ip.is_unspecified()) {
     return listen("0.0.0.0", port);
   }
-  if (!error) acceptor_.set_option(Tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (!error) acceptor().set_option(Acceptor::reuse_address(true), error);
+  if (!error) acceptor().bind(endpoint, error);
+  if (!error) acceptor().listen(asio::socket_base::max_listen_connections, error);
   if (error) return fail_errno(error.value(), "listen for HTTP", where);
-  port_ = acceptor_.local_endpoint(error).port();
-  accept();
-  thread_ = std::thread([this] { context_.run(); });
+  port_ = acceptor().local_endpoint(error).port();
+  run();
   return {};
 }
 
-void Server::accept() {
-  acceptor_.async_accept([this](beast::error_code error, Tcp::socket socket) { accepted(error, std::move(socket)); });
+// Somebody answers there.
+bool is_answered(const Local::endpoint& endpoint) {
+  asio::io_context context;
+  Local::socket socket(context);
+  beast::error_code error;
+  socket.connect(endpoint, error);
+  return !error;
 }
 
-void Server::accepted(beast::error_code error, Tcp::socket socket) {
-  if (error == asio::error::operation_aborted) return;
-  if (error) {
-    // Out of descriptors or memory: trying again at once would spin.
-    pause_.expires_after(kAcceptPause);
-    pause_.async_wait([this](beast::error_code aborted) {
-      if (!aborted) accept();
-    });
-    return;
+Status LocalServer::listen(const std::string& path) {
+  constexpr const char* kOperation = "listen on";
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+    return fail(ErrorKind::invalid, kOperation, path, "the path is too long for a socket");
   }
-  if (sessions_.size() >= limits_.connections) {
-    const auto oldest = sessions_.begin()->second;
-    oldest->end();
-  }
-  const uint64_t id = next_id_++;
-  const auto session = std::make_shared<Session>(std::move(socket), *this, id);
-  sessions_.emplace(id, session);
-  session->read();
-  accept();
+  std::error_code failed;
+  const std::filesystem::path file(path);
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), failed);
+  if (failed) return fail_errno(failed.value(), "make directory", file.parent_path().string());
+  const Local::endpoint endpoint(path);
+  if (is_answered(endpoint)) return fail(ErrorKind::exists, kOperation, path, "somebody answers there already");
+  if (std::filesystem::is_socket(file, failed)) std::filesystem::remove(file, failed);
+  beast::error_code error;
+  acceptor().open(endpoint.protocol(), error);
+  if (!error) acceptor().bind(endpoint, error);
+  if (error) return fail_errno(error.value(), kOperation, path);
+  path_ = path;
+  // Nobody can connect before it listens.
+  std::filesystem::permissions(file, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write, failed);
+  if (failed) return fail_errno(failed.value(), kOperation, path);
+  acceptor().listen(asio::socket_base::max_listen_connections, error);
+  if (error) return fail_errno(error.value(), kOperation, path);
+  run();
+  return {};
 }
 
 }  // namespace
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& address, uint16_t port,
                                                       std::map<std::string, HttpHandler> handlers, HttpLimits limits) {
-  auto server = std::make_unique<Server>(std::move(handlers), limits);
+  auto server = std::make_unique<TcpServer>(std::move(handlers), limits);
   if (Status listening = server->listen(address, port); !listening) return tl::unexpected(listening.error());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+Result<std::unique_ptr<HttpServer>> HttpServer::start_local(const std::string& path,
+                                                            std::map<std::string, HttpHandler> handlers,
+                                                            HttpLimits limits) {
+  auto server = std::make_unique<LocalServer>(std::move(handlers), limits);
+  if (Status listening = server->listen(path); !listening) return tl::unexpected(listening.error());
   return std::unique_ptr<HttpServer>(std::move(server));
 }
 

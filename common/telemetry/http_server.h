@@ -1,5 +1,5 @@
-// A small HTTP server for /metrics, /healthz and /readyz: GET and HEAD only, bounded in connections, header size and
-// time. Boost.Beast stays inside the .cpp.
+// A small HTTP server for /metrics, /healthz and /readyz, and for what root asks over a unix socket: GET and HEAD only,
+// bounded in connections, header size and time. Boost.Beast stays inside the .cpp.
 #pragma once
 
 #include <chrono>
@@ -35,11 +35,17 @@ class HttpServer {
   // invalid (address), exists (port taken), denied, not_found (no such address here).
   static Result<std::unique_ptr<HttpServer>> start(const std::string& address, uint16_t port,
                                                    std::map<std::string, HttpHandler> handlers, HttpLimits limits = {});
+  // The same on a unix socket, for its owner alone (mode 0600): makes its directory where that lacks, and takes the
+  // place of a socket that nobody answers at any more. The file goes with the server. Fails: invalid (path too long),
+  // exists (somebody answers there), denied.
+  static Result<std::unique_ptr<HttpServer>> start_local(const std::string& path,
+                                                         std::map<std::string, HttpHandler> handlers,
+                                                         HttpLimits limits = {});
   HttpServer() = default;
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
   virtual ~HttpServer() = default;
-  [[nodiscard]] virtual uint16_t port() const = 0;
+  [[nodiscard]] virtual uint16_t port() const = 0;  // 0: a unix socket
 };
 
 }  // namespace sluice::telemetry

@@ -379,6 +379,13 @@ Result<dataplane::Counters> Core::counters() const {
   return dataplane_->counters();
 }
 
+inspect::View Core::view(tunnel::Clock::time_point now) const {
+  return {options_.node,    memory_.state ? &*memory_.state : nullptr,
+          facts_,           network_.ways,
+          network_.view,    dataplane_ ? dataplane_->backends() : std::vector<dataplane::BackendRecord>{},
+          tunnels_.facts(), now};
+}
+
 void Core::set_config_error(std::string error) {
   if (facts_.config_error == error) return;
   facts_.config_error = std::move(error);

@@ -24,6 +24,7 @@
 #include "node-agent/health/capacity.h"
 #include "node-agent/health/facts.h"
 #include "node-agent/health/node_checks.h"
+#include "node-agent/inspect/view.h"
 #include "node-agent/nexthop/network_watcher.h"
 #include "node-agent/tunnel/tunnels.h"
 
@@ -104,6 +105,8 @@ class Core {
   // answering for what the state gives it. Until then only what it never stopped answering for is announced.
   [[nodiscard]] bool confirmed() const { return confirmed_; }
   [[nodiscard]] const health::Facts& facts() const { return facts_; }
+  // What people may ask for. Refers to the core.
+  [[nodiscard]] inspect::View view(tunnel::Clock::time_point now) const;
   [[nodiscard]] const Troubles& troubles() const { return troubles_; }
   [[nodiscard]] Result<dataplane::Counters> counters() const;
   void set_config_error(std::string error);

@@ -95,6 +95,8 @@ void declare(CLI::App& app, Options& options, Typed& typed) {
       ->type_name("MODE");
   add(app, "--metrics-listen", typed.metrics_listen, "/metrics, /healthz and /readyz; empty: off")
       ->type_name("ADDRESS:PORT");
+  add(app, "--socket", options.socket, "Where sluicectl is answered, for this machine's root; empty: off")
+      ->type_name("FILE");
   add(app, "--state", options.state_file, "What is remembered across restarts")->type_name("FILE");
   add(app, "--bpffs", options.bpffs, "Where maps and links are pinned; below a mounted bpffs")->type_name("DIR");
   add(app, "--nat-ports", typed.nat_ports, "Source ports of translated flows, first and last")->type_name("A-B");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "node-agent/config/standalone.h"
+#include "node-agent/inspect/socket.h"
 
 namespace sluice::agent {
 
@@ -28,6 +29,7 @@ struct Options {
   std::vector<config::Interface> interfaces;
   config::InterfaceMode interface_mode = config::InterfaceMode::native;
   std::optional<Endpoint> metrics_listen;  // nullopt: off
+  std::string socket = inspect::kSocket;   // empty: off
   std::string state_file = "/var/lib/sluice/state.json";
   std::string bpffs = "/sys/fs/bpf/sluice";
   uint16_t nat_port_first = 10'000;

@@ -15,6 +15,7 @@
 #include "common/version.h"
 #include "node-agent/agent/cluster.h"
 #include "node-agent/agent/exposition.h"
+#include "node-agent/agent/local_api.h"
 #include "node-agent/agent/loop.h"
 #include "node-agent/agent/single_instance.h"
 #include "node-agent/agent/standalone.h"
@@ -75,6 +76,7 @@ class Agent {
         metrics_(version(), git_revision(),
                  options.config.empty() ? health::Metrics::Mode::cluster : health::Metrics::Mode::standalone),
         exposition_(loop_, core_, metrics_),
+        local_api_(loop_, core_),
         cluster_(loop_, core_, metrics_, options.node_name, static_cast<uint64_t>(std::time(nullptr))),
         standalone_({options.config, options.node_name, options.interfaces}, loop_, core_, metrics_) {}
   Agent(const Agent&) = delete;
@@ -86,6 +88,7 @@ class Agent {
     loop_.call([this] { core_.set_watcher(nullptr); });
     watcher_.reset();
     http_.reset();
+    local_.reset();
     loop_.stop();
   }
 
@@ -98,6 +101,7 @@ class Agent {
     });
     if (auto watching = watch(); !watching) return failed(watching.error());
     if (auto served = serve_http(); !served) return failed(served.error());
+    serve_local();
     loop_.call([this] { load(); });
     const bool standalone = !options_.config.empty();
     if (standalone) {
@@ -146,6 +150,17 @@ class Agent {
     return {};
   }
 
+  // Forwarding needs nobody to ask.
+  void serve_local() {
+    if (options_.socket.empty()) return;
+    auto local = local_api_.serve(options_.socket);
+    if (!local) {
+      spdlog::warn("{}: sluicectl will have no answer", local.error().message());
+      return;
+    }
+    local_ = std::move(*local);
+  }
+
   void load() {
     const auto loaded = core_.load();
     if (loaded) return;
@@ -187,10 +202,12 @@ class Agent {
   health::Metrics metrics_;
   Loop loop_;
   Exposition exposition_;
+  LocalApi local_api_;
   Cluster cluster_;
   Standalone standalone_;
   std::unique_ptr<nexthop::NetworkWatcher> watcher_;
   std::unique_ptr<telemetry::HttpServer> http_;
+  std::unique_ptr<telemetry::HttpServer> local_;
   std::unique_ptr<api::NodeServer> server_;
 };
 

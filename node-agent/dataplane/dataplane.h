@@ -125,6 +125,17 @@ struct Counters {
   std::vector<ReasonCounter> reasons;
 };
 
+// How packets for a backend leave, as its record in the maps says.
+enum class Forward : uint8_t { local, nat, tunnel, direct, ipip };
+struct BackendRecord {
+  std::string service;  // id
+  net::IpAddress address;
+  uint16_t port = 0;
+  Forward way = Forward::nat;
+  bool strict = false;  // of a tunnel: nat does not stand in for it
+  bool left = false;    // in the choice no more
+};
+
 struct IdleTimes {
   std::chrono::seconds tcp_new{60}, tcp_established{7440}, tcp_closed{30};  // RFC 5382 REQ-5: at least 2 h 4 min
   std::chrono::seconds tcp_closed_by_backend{65};                           // Linux keeps TIME_WAIT for 60 s
@@ -165,6 +176,8 @@ class Dataplane {
   [[nodiscard]] virtual std::map<std::string, Proof> proofs() const = 0;
   virtual Result<SweepOutcome> sweep(const IdleTimes& idle) = 0;
   [[nodiscard]] virtual std::vector<TableUse> tables() const = 0;
+  // As programmed, ascending by service.
+  [[nodiscard]] virtual std::vector<BackendRecord> backends() const = 0;
   [[nodiscard]] virtual Result<Counters> counters() const = 0;
   // Detaches and unpins everything, also what an earlier version or layout left.
   virtual Status purge() = 0;

@@ -21,6 +21,7 @@
 #include "node-agent/dataplane/probe.h"
 #include "node-agent/dataplane/purge.h"
 #include "node-agent/dataplane/read_back.h"
+#include "node-agent/dataplane/records.h"
 #include "node-agent/dataplane/source_maps.h"
 #include "node-agent/program/keys.h"
 
@@ -477,6 +478,10 @@ std::vector<TableUse> KernelDataplane::tables() const {
   };
   return {use("services", arenas.services, 1), use("backends", arenas.backends, 1),
           use("slots", arenas.slots, SLUICE_SLOT_UNIT)};
+}
+
+std::vector<BackendRecord> KernelDataplane::backends() const {
+  return open_ == nullptr ? std::vector<BackendRecord>{} : records_of(open_->programmer);
 }
 
 Result<Counters> KernelDataplane::counters() const {

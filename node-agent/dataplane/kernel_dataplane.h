@@ -45,6 +45,7 @@ class KernelDataplane final : public Dataplane {
   [[nodiscard]] std::map<std::string, Proof> proofs() const override;
   Result<SweepOutcome> sweep(const IdleTimes& idle) override;
   [[nodiscard]] std::vector<TableUse> tables() const override;
+  [[nodiscard]] std::vector<BackendRecord> backends() const override;
   [[nodiscard]] Result<Counters> counters() const override;
   // Nothing is open afterwards: every further call fails.
   Status purge() override;

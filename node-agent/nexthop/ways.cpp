@@ -54,16 +54,18 @@ bool has_hop(const Way& way, const Route& route, const Abilities& can) {
   return way.tags.empty() || can.tags;
 }
 
+constexpr const char* kOtherWays =
+    "it needs a tunnel of Sluice's own to the backend's node, proved, or a route that leaves by a network card";
+
 // Why there is no next hop by this device.
 std::string obstacle(const Link& link, const Route& route) {
   if (is_tunnel(link) || !link.ethernet) {
-    return fmt::format("reached through {} ({}): Sluice cannot send through tunnels yet, it needs routed backends",
-                       link.name, link.kind.empty() ? "no Ethernet device" : link.kind);
+    return fmt::format("reached through {} ({}), where XDP cannot transmit: {}", link.name,
+                       link.kind.empty() ? "no Ethernet device" : link.kind, kOtherWays);
   }
   if (route.encapsulates) {
-    return fmt::format(
-        "reached by a route on {} that encapsulates: Sluice cannot send through tunnels yet, it needs routed backends",
-        link.name);
+    return fmt::format("reached by a route on {} that encapsulates, where XDP cannot transmit: {}", link.name,
+                       kOtherWays);
   }
   if (link.kind == "veth") {  // Cilium's cilium_host, as an example: the way on is not the routing table's
     return fmt::format(

@@ -396,7 +396,7 @@ class Agent final : public FakeAgent, wire::NodeAgent::Service {
   bool stopping_ = false;
   std::vector<Failure> failures_;
   std::vector<std::string> announcing_;
-  v1::LeavingFlows leaving_;
+  node::v1::LeavingFlows leaving_;
   std::vector<std::string> old_flows_;
   std::pair<std::string, std::string> interface_;
   std::set<grpc::ServerContext*> contexts_;

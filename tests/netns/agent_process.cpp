@@ -22,11 +22,19 @@ constexpr uint16_t kMetricsPort = 9471;
 
 std::vector<std::string> arguments_of(const Lab& lab, const std::string& node = "lb") {
   const std::string state = lab.file(node == "lb" ? "state.json" : "state-" + node + ".json");
-  return {SLUICE_AGENT_BINARY, "--state", state,          "--bpffs", lab.bpffs(node),
-          "--node-name",       node,      "--log-format", "text"};
+  return {SLUICE_AGENT_BINARY,  "--state",      state, "--bpffs", lab.bpffs(node), "--node-name", node, "--socket",
+          socket_of(lab, node), "--log-format", "text"};
 }
 
 }  // namespace
+
+std::string socket_of(const Lab& lab, const std::string& node) {
+  return lab.file("agent-" + node + ".sock");
+}
+
+CommandOutcome sluicectl(const Lab& lab, const std::string& node, const std::string& arguments) {
+  return command(std::string(SLUICE_CTL_BINARY) + " --socket " + socket_of(lab, node) + " " + arguments);
+}
 
 AgentProcess::AgentProcess(const Lab& lab, std::vector<std::string> extra, std::vector<std::string> under,
                            std::string node)

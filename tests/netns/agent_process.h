@@ -43,6 +43,10 @@ class AgentProcess {
 
 // Runs it to its end: exit code and what it said.
 CommandOutcome run_agent(const Lab& lab, const std::string& arguments);
+// Where the agent of a node answers sluicectl.
+std::string socket_of(const Lab& lab, const std::string& node);
+// sluicectl, asking the agent of a node.
+CommandOutcome sluicectl(const Lab& lab, const std::string& node, const std::string& arguments);
 // --purge for what AgentProcess ran.
 CommandOutcome purge(const Lab& lab);
 

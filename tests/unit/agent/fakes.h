@@ -24,6 +24,7 @@ struct FakeKernel {
   std::vector<std::string> old_flows;
   dataplane::SweepOutcome swept;  // but for old_flows and nat_behind
   std::vector<dataplane::TableUse> tables;
+  std::vector<dataplane::BackendRecord> records;
 
   std::vector<std::string> calls;  // "open", "program", "attach", ... in order
   std::optional<state::DesiredState> programmed;
@@ -94,6 +95,7 @@ class FakeDataplane final : public dataplane::Dataplane {
     return outcome;
   }
   [[nodiscard]] std::vector<dataplane::TableUse> tables() const override { return kernel_.tables; }
+  [[nodiscard]] std::vector<dataplane::BackendRecord> backends() const override { return kernel_.records; }
   [[nodiscard]] Result<dataplane::Counters> counters() const override { return dataplane::Counters{}; }
   Status purge() override {
     kernel_.calls.emplace_back("purge");

@@ -73,7 +73,9 @@ TEST_F(WaysTest, InterfaceThatSluiceIsNotAttachedToIsNamed) {
 
 TEST_F(WaysTest, TunnelsAreNoInterfacesToAdd) {
   routes_[ip("10.0.0.2")] = via(4);
-  EXPECT_THAT(why("10.0.0.2"), HasSubstr("reached through flannel.1 (vxlan): Sluice cannot send through tunnels yet"));
+  EXPECT_THAT(
+      why("10.0.0.2"),
+      HasSubstr("reached through flannel.1 (vxlan), where XDP cannot transmit: it needs a tunnel of Sluice's own"));
   routes_[ip("10.0.0.2")] = via(5);
   EXPECT_THAT(why("10.0.0.2"), HasSubstr("wg0 (wireguard)"));
 }
@@ -82,7 +84,7 @@ TEST_F(WaysTest, TunnelToWhichSomebodyAttachesUsIsNoWayEither) {
   usable_.insert(4);
   routes_[ip("10.0.0.2")] = via(4);
   neighbours_[{4, ip("10.0.0.2")}] = {kMac, false};
-  EXPECT_THAT(why("10.0.0.2"), HasSubstr("cannot send through tunnels"));
+  EXPECT_THAT(why("10.0.0.2"), HasSubstr("where XDP cannot transmit"));
 }
 
 TEST_F(WaysTest, TapDevicesAreNoTunnels) {
