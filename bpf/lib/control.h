@@ -42,7 +42,7 @@ static __always_inline int control(struct xdp_md* ctx, const bool v6) {
       case READ_PORTS:
         return go_on(ctx, v6 ? STAGE_SERVICE6 : STAGE_SERVICE4);
       case READ_NO_FIRST:
-        if (entry->value & SLUICE_ADDRESS_NODE) break;
+        if (entry->value & (SLUICE_ADDRESS_NODE | SLUICE_ADDRESS_NAT)) break;
         count_reason(SLUICE_REASON_FRAGMENT, 1, bytes);
         return XDP_DROP;
       default:

@@ -95,6 +95,7 @@ static __always_inline int send_unusual(struct __sk_buff* skb, const __u32 l3, c
     walked.protocol = first->protocol;
   } else {
     l4 = l3 + walked.offset;
+    if (walked.protocol == IPPROTO_TCP && l4 + sizeof(struct tcphdr) > skb->len) return LEAVE_TO_OTHERS;
     if (bpf_skb_load_bytes(skb, l4, header, sizeof(header))) {
       if (walked.protocol == IPPROTO_TCP || bpf_skb_load_bytes(skb, l4, header, sizeof(struct udphdr)))
         return LEAVE_TO_OTHERS;

@@ -8,6 +8,10 @@
 
 /* Whether a packet is a flow's reply to nat's source address. */
 static __always_inline bool is_nat_reply(struct flow_key* key, const struct packet* packet, const bool v6) {
+  const struct sluice_config* node = config_memory();
+  __u16 port = bpf_ntohs(packet->ends.destination_port);
+
+  if (port < node->nat_port_first || port > node->nat_port_last) return false;
   key->backend = packet->ends.source;
   key->source = packet->ends.destination;
   key->tuple =

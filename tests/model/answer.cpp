@@ -1,6 +1,7 @@
 // What the model tells those whose packets go nowhere: a TCP reset (RFC 9293, 3.10.7.1), or an ICMP error (RFC 792,
 // 1122, 1191, 4443) that quotes the packet.
 #include <algorithm>
+#include <array>
 
 #include "tests/model/outcomes.h"
 
@@ -87,7 +88,9 @@ Bytes error_about(View frame, const Packet& packet, const Error& error) {
 bool is_one_host(const net::IpAddress& address) {
   const uint8_t first = address.bytes()[0];
   if (address.is_ipv4()) return first != 0 && first != 127 && first < 224;
-  return first != 0xff && address != net::IpAddress::from_ipv6({});
+  std::array<uint8_t, 16> loopback{};
+  loopback.back() = 1;
+  return first != 0xff && address != net::IpAddress::from_ipv6({}) && address != net::IpAddress::from_ipv6(loopback);
 }
 
 Outcome Model::refuse(const Bytes& frame, const Packet& packet, const Refused& reason, size_t mtu) const {

@@ -86,31 +86,39 @@ Outcome Model::control(const Bytes& frame, bool v6) {
   const auto header = read_header(frame, v6);
   if (!header) return passed(frame, "not_for_us");
   const bool service = prospect_.is_service_address(header->destination);
-  const bool node = prospect_.is_node_address(header->destination);
-  if (!service) {
-    return passed(frame, node || prospect_.is_nat_source(header->destination) ? "own_traffic" : "not_for_us");
-  }
+  const bool own = prospect_.is_node_address(header->destination) || prospect_.is_nat_source(header->destination);
+  if (!service && !own) return passed(frame, "not_for_us");
   auto packet = read_any(frame, v6);
-  if (packet && (packet->protocol == kTcp || packet->protocol == kUdp)) {
-    if (!complete_fragment(frame, *packet)) return node ? passed(frame, "own_traffic") : dropped("fragment");
-    if (packet->part == Part::later || has_ports(frame, *packet)) {
-      const Service* to = prospect_.service(packet->destination, packet->destination_port, packet->protocol);
-      return to != nullptr ? to_service(frame, *packet, *to) : not_a_service(frame, *packet);
+  if (packet) {
+    if (!complete_fragment(*packet)) return own ? passed(frame, "own_traffic") : dropped("fragment");
+    if ((packet->protocol == kTcp || packet->protocol == kUdp) &&
+        (packet->part == Part::later || has_ports(frame, *packet))) {
+      if (const Service* to = prospect_.service(packet->destination, packet->destination_port, packet->protocol))
+        return to_service(frame, *packet, *to);
+      if (auto outcome = reply(frame, *packet)) return *outcome;
+      return not_a_service(frame, *packet);
     }
   }
-  if (node) return passed(frame, "own_traffic");
+  if (own) return passed(frame, "own_traffic");
   return packet && packet->protocol == (v6 ? kIcmpv6 : kIcmp) ? icmp(frame, *packet) : dropped("no_service");
 }
 
-bool Model::complete_fragment(View frame, Packet& packet) {
-  const auto of = std::make_tuple(packet.source, packet.destination, packet.id, packet.protocol);
-  if (packet.part == Part::first && has_ports(frame, packet))
-    fragments_[of] = {packet.source_port, packet.destination_port};
+// Of IPv6 the protocol is none of what identifies a packet: RFC 8200, section 4.5.
+Model::FragmentOf Model::fragment_of(const Packet& packet) {
+  return {packet.source, packet.destination, packet.id, packet.v6 ? uint8_t{0} : packet.protocol};
+}
+
+// The packet is a service's or a flow's: later fragments will follow it.
+void Model::expect_fragments(const Packet& packet) {
+  if (packet.part == Part::first)
+    fragments_[fragment_of(packet)] = {packet.source_port, packet.destination_port, packet.protocol};
+}
+
+bool Model::complete_fragment(Packet& packet) {
   if (packet.part != Part::later) return true;
-  const auto first = fragments_.find(of);
+  const auto first = fragments_.find(fragment_of(packet));
   if (first == fragments_.end()) return false;
-  packet.source_port = first->second.first;
-  packet.destination_port = first->second.second;
+  std::tie(packet.source_port, packet.destination_port, packet.protocol) = first->second;
   return true;
 }
 

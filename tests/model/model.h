@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/model/flows.h"
@@ -98,8 +99,11 @@ class Model {
   Outcome forward(const Bytes& frame, const Query& query, const Aim& aim);
   std::optional<Outcome> reply(const Bytes& frame, const Packet& packet);
 
+  using FragmentOf = std::tuple<net::IpAddress, net::IpAddress, uint32_t, uint8_t>;
+  [[nodiscard]] static FragmentOf fragment_of(const Packet& packet);
+  void expect_fragments(const Packet& packet);
   // Ports of a fragment: its own, or its first's. False: that has not been seen.
-  bool complete_fragment(View frame, Packet& packet);
+  bool complete_fragment(Packet& packet);
   [[nodiscard]] Query ask(const Bytes& frame, const Packet& packet, const Service& service) const;
   std::optional<Refused> find_or_make(const Query& query, Aim& aim, Outcome& outcome);
   std::optional<Refused> aim_at(const Query& query, size_t plane, uint64_t slot_hash, Aim& aim) const;
@@ -117,7 +121,7 @@ class Model {
   Prospect prospect_;
   std::vector<uint16_t> vlans_;  // of the frame at hand
   Flows flows_;
-  std::map<std::tuple<net::IpAddress, net::IpAddress, uint32_t, uint8_t>, std::pair<uint16_t, uint16_t>> fragments_;
+  std::map<FragmentOf, std::tuple<uint16_t, uint16_t, uint8_t>> fragments_;  // ports and protocol
 };
 
 }  // namespace sluice::model

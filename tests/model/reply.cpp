@@ -15,6 +15,7 @@ std::optional<Outcome> Model::reply(const Bytes& frame, const Packet& packet) {
                                   .keeps = Keeps::nat});
   if (found == flows_.end()) return std::nullopt;
   Flow& flow = found->second;
+  expect_fragments(packet);
   if (!lengths_right(frame, packet)) return dropped("malformed");
   if (packet.hops <= 1) return dropped("ttl_exceeded");
   flow.backend_spoke(packet.flags, packet.sequence);
@@ -41,8 +42,10 @@ Outcome Model::leave(const Bytes& frame) {
   Outcome outcome{.verdict = Verdict::pass, .frame = frame};
   const uint16_t type = frame.size() < kEthernet ? 0 : get16(frame, 12);
   if (type != kTypeIpv4 && type != kTypeIpv6) return outcome;
-  const auto packet = read_plain(frame, type == kTypeIpv6);
-  if (!packet) return outcome;
+  auto packet = read_any(frame, type == kTypeIpv6);
+  if (!packet || !complete_fragment(*packet) || (packet->protocol != kTcp && packet->protocol != kUdp)) return outcome;
+  const bool later = packet->part == Part::later;
+  if (!later && packet->at + (packet->protocol == kTcp ? 20 : 8) > frame.size()) return outcome;
   const auto found = flows_.find({.backend = packet->source,
                                   .backend_port = packet->source_port,
                                   .source = packet->destination,
@@ -50,9 +53,9 @@ Outcome Model::leave(const Bytes& frame) {
                                   .protocol = packet->protocol,
                                   .keeps = Keeps::local});
   if (found == flows_.end()) return outcome;
-  if (packet->at + (packet->protocol == kTcp ? 20 : 8) > frame.size()) return outcome;
+  expect_fragments(*packet);
   Flow& flow = found->second;
-  flow.backend_spoke(packet->flags, packet->sequence);
+  if (!later) flow.backend_spoke(packet->flags, packet->sequence);
   give_ends(outcome.frame, *packet,
             {.source = flow.address,
              .destination = packet->destination,

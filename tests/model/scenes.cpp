@@ -98,6 +98,7 @@ state::Service SceneMaker::some_service(size_t number) {
   if (chance(random_, 20)) service.addresses.push_back(this->number("192.0.2.0", "2001:db8:f::", 100 + number));
   service.port = static_cast<uint16_t>(number % 2 == 0 ? 80 : 443);
   if (chance(random_, 20)) service.affinity = state::Affinity::client_ip;
+  service.affinity_seconds = 0;  // the choice by client alone: what is remembered of clients the model does not follow
   if (chance(random_, 20))
     service.allowed_sources = {prefix("198.18.0.0/17"), prefix("198.19.9.0/24"), prefix("2001:db8:c::/57"),
                                prefix("2001:db8:d:9::/64")};

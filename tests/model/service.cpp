@@ -21,6 +21,7 @@ bool has_records(Kind kind) {
 Outcome Model::to_service(const Bytes& frame, const Packet& packet, const Service& service) {
   if (!lengths_right(frame, packet)) return dropped("malformed");
   if (!allows(service, packet.source)) return dropped("source_not_allowed");
+  expect_fragments(packet);
   Query query = ask(frame, packet, service);
   Outcome noted;
   Aim aim;

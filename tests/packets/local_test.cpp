@@ -223,6 +223,20 @@ TEST_P(LocalTest, WithoutAnyServiceNothingIsTranslated) {
   EXPECT_EQ(plane_.counted(SLUICE_REASON_NOT_FOR_US), 1U);
 }
 
+TEST_P(LocalTest, ATruncatedReplyWithOptionsOrInPartsLeavesAsItIs) {
+  plane_.receive(to_service(kSyn));
+  const Packet packet = ipv6() ? reply().extension(60, Writer().u8(0).u8(1).u8(4).u32(0)) : reply().ip_options(1);
+  for (const Frame& whole : {packet.frame(), reply().fragment(0).payload_size(40).part(0, 24)}) {
+    for (size_t size = ipv6() ? 54 : 34; size < transport_at(whole) + 20; size++) {
+      const Frame cut(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
+      const Outcome outcome = plane_.send(cut);
+      EXPECT_EQ(outcome.action, TC_ACT_UNSPEC) << size;
+      EXPECT_TRUE(same_frame(outcome.frame, cut)) << size;
+    }
+  }
+  EXPECT_EQ(plane_.counted(SLUICE_REASON_RETURNED_LOCAL), 0U);
+}
+
 TEST_P(LocalTest, ATruncatedReplyLeavesAsItIs) {
   plane_.receive(to_service(kSyn));
   const Frame whole = reply().frame();

@@ -172,7 +172,8 @@ Bytes Packet::transport() const {
   if (protocol_ == kTcp) {
     checksum_at = 16;
     bytes.u16(from_.port).u16(to_.port).u32(sequence_).u32((flags_ & kAck) != 0 ? acknowledges_ : 0);
-    bytes.u8(static_cast<unsigned>(data_offset_ >= 0 ? data_offset_ : 5 + static_cast<int>(tcp_options_.size() / 4)) << 4);
+    bytes.u8(static_cast<unsigned>(data_offset_ >= 0 ? data_offset_ : 5 + static_cast<int>(tcp_options_.size() / 4))
+             << 4);
     bytes.u8(flags_).u16(0xfaf0).u32(0);  // window; checksum, urgent pointer
     bytes.bytes(tcp_options_);
   } else if (protocol_ == kUdp) {
