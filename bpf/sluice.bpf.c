@@ -171,7 +171,7 @@ int sluice_flow(struct xdp_md* ctx) {
 
   if (!memory) return unread(ctx, SLUICE_REASON_STALE_TABLE);
   if (memory->question == QUESTION_INNER)
-    memory->found = ask_here(&memory->query, &memory->target);
+    memory->found = ask_here(ctx, &memory->query, &memory->target);
   else if (memory->question == QUESTION_ERROR)
     memory->found = find_flow_of_error(ctx, &memory->query, &memory->target);
   else

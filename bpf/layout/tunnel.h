@@ -31,17 +31,18 @@ struct sluice_tunnel_meta {
 /* The last candidate has been asked: it has a record, of a connection that is over, and takes what nobody else knows */
 #define SLUICE_TUNNEL_DOUBTED 4u
 
-#define SLUICE_TUNNEL_HOPS 4
+/* Where not all candidates go into the packet: the plane of the slot with which whoever is asked last goes on, by its
+ * own table. 0: all are there. */
+#define SLUICE_TUNNEL_MORE(flags) ((flags) >> 4 & 0xf)
+#define SLUICE_TUNNEL_MORE_FLAG(plane) ((__u8)((plane) << 4))
+
+#define SLUICE_TUNNEL_HOPS 8
 #define SLUICE_TUNNEL_CANDIDATES 4
 
 #define SLUICE_TUNNEL_OPTION 16         /* option header, token, meta */
 #define SLUICE_TUNNEL_TEMPLATE (40 + 8) /* the larger of the outer IP headers, and UDP's */
 #define SLUICE_TUNNEL_CANDIDATE4 8
 #define SLUICE_TUNNEL_CANDIDATE6 20
-/* Bytes that the candidates behind the first take, where there are as many as there may be. */
-#define SLUICE_TUNNEL_OTHERS(outer_ipv6, inner_ipv6) \
-  ((SLUICE_TUNNEL_CANDIDATES - 1) *                  \
-   (((inner_ipv6) ? SLUICE_TUNNEL_CANDIDATE6 : SLUICE_TUNNEL_CANDIDATE4) + ((outer_ipv6) ? 16 : 4)))
 /* Bytes in front of the inner packet with one candidate, without Ethernet. */
 #define SLUICE_TUNNEL_OVERHEAD(outer_ipv6, inner_ipv6)       \
   (((outer_ipv6) ? 40 : 20) + 8 + 8 + SLUICE_TUNNEL_OPTION + \

@@ -75,14 +75,20 @@ __noinline int ask_plane(struct xdp_md* ctx, const struct flow_query* query, __u
   asked->port = memory->target.port;
   asked->peer = memory->target.peer;
   asked->backend = memory->target.backend;
+  asked->plane = plane;
   memory->asked_count++;
   if (!plane) memory->asked_newest = 1;
   return 1;
 }
 
-/* Whom to ask for a flow that no record here knows: for a connection under way from the newest to the oldest, for what
- * begins from the oldest to the newest, who makes the flow. Returns how many there are. */
-__noinline int ask_planes(struct xdp_md* ctx, const struct flow_query* query) {
+/* The candidates of the plane on are not among those who are asked: whoever is asked last goes on with them. */
+static __always_inline void more_from(struct flow_scratch* memory, __u32 plane) {
+  memory->tunnel_flags = (memory->tunnel_flags & 0xf) | SLUICE_TUNNEL_MORE_FLAG(plane);
+}
+
+/* Whom to ask for a flow that no record here knows: for a connection under way from the newest, or the plane `first`,
+ * to the oldest, for what begins from the oldest to the newest, who makes the flow. Returns how many there are. */
+__noinline int ask_planes(struct xdp_md* ctx, const struct flow_query* query, __u32 first) {
   struct flow_scratch* memory = flow_scratch();
   bool newest_first;
   __u32 earlier;
@@ -92,10 +98,16 @@ __noinline int ask_planes(struct xdp_md* ctx, const struct flow_query* query) {
   newest_first = !begins(query);
   memory->asked_count = 0;
   memory->asked_newest = 0;
+  more_from(memory, 0);
 #pragma clang loop unroll(disable)
   for (__u32 i = 0; i < SLUICE_MAX_PLANES; i++) {
     SLUICE_PIN(i);
     if (i > earlier) break;
+    if (newest_first && i < first) continue;
+    if (newest_first && memory->asked_count >= SLUICE_TUNNEL_CANDIDATES) {
+      more_from(memory, i);
+      break;
+    }
     ask_plane(ctx, query, newest_first ? i : earlier - i, 0);
   }
   return memory->asked_count;
@@ -190,7 +202,7 @@ __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, s
   if (search_planes(ctx, query, target)) return refused_by_way(query, target);
   first_free = target->first_free;
   query->others = 0;
-  if (memory->doubted && (!ask_planes(ctx, query) || !doubt(ctx, query, target))) {
+  if (memory->doubted && (!ask_planes(ctx, query, 0) || !doubt(ctx, query, target))) {
     /* There is nobody else. */
     if (search_planes(ctx, query, target)) return refused_by_way(query, target);
   } else if (memory->doubted) {
@@ -207,7 +219,7 @@ __noinline int find_or_make_flow(struct xdp_md* ctx, struct flow_query* query, s
     target->first_free = 0;
     return refused ? refused : make_flow(query, target);
   }
-  if ((!is_syn(query->tcp_flags) || seeks_favourite(query)) && ask_planes(ctx, query) &&
+  if ((!is_syn(query->tcp_flags) || seeks_favourite(query)) && ask_planes(ctx, query, 0) &&
       (!is_syn(query->tcp_flags) || memory->asked_newest))
     return ask_others(query, target);
   refused = aim(ctx, query, target, 0);
@@ -272,7 +284,7 @@ static __always_inline __u32 asked_that_fit(const struct flow_scratch* memory, _
  * Returns an XDP action, or a negative reason. A function of its own. */
 __noinline int send_asked(struct xdp_md* ctx, __u32 first, __u32 v6, __u32 length, __u32 class_and_hops) {
   struct flow_scratch* memory = flow_scratch();
-  __u32 count, udp_bytes, option, at, outer_bytes, bytes;
+  __u32 count, more, udp_bytes, option, at, outer_bytes, bytes;
   const struct sluice_egress* out;
   const struct sluice_peer* peer;
   __u64 state, next_hop;
@@ -290,6 +302,9 @@ __noinline int send_asked(struct xdp_md* ctx, __u32 first, __u32 v6, __u32 lengt
   if (!out) return -SLUICE_REASON_NO_NEXT_HOP;
   if (length > (v6 ? SLUICE_PEER_FITS6(state) : SLUICE_PEER_FITS4(state))) return -SLUICE_REASON_TOO_BIG;
   count = asked_that_fit(memory, first, length, v6 ? SLUICE_PEER_FITS6(state) : SLUICE_PEER_FITS4(state), v6);
+
+  more = memory->asked[(first + count) & (SLUICE_TUNNEL_CANDIDATES - 1)].plane;
+  if (count < memory->asked_count - first && more && !begins(&memory->query)) more_from(memory, more);
 
   /* The option first: its length is part of what comes before it. */
   outer_bytes = ETH_HLEN + (outer6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) + sizeof(struct udphdr);
@@ -378,6 +393,25 @@ static __always_inline bool own_underlay(const union sluice_address* node, __u8 
   return own_node(&own, family) && same_address(node, &own, family == 6);
 }
 
+/* Goes on with the candidates that were not named, by the planes of this node's own table: here, and who is asked next.
+ * Returns FOUND_TARGET, FOUND_NEXT, SLUICE_REASON_NO_FLOW if there is nobody, or the reason to drop. */
+__noinline int ask_more(struct xdp_md* ctx, const struct flow_query* query, struct target* target, __u32 first) {
+  struct flow_scratch* memory = flow_scratch();
+
+  if (!query || !target || !memory) return SLUICE_REASON_STALE_TABLE;
+#pragma clang loop unroll(disable)
+  for (__u32 plane = 0; plane < SLUICE_MAX_PLANES; plane++) {
+    SLUICE_PIN(plane);
+    if (plane > SLUICE_TABLE_EARLIER(query->table)) break;
+    if (plane < first || aim(ctx, query, target, plane) || target->forwarding != SLUICE_FORWARD_LOCAL) continue;
+    if (search_candidate(query, target, plane)) return FOUND_TARGET;
+  }
+  memory->node_family = 0;
+  if (!ask_planes(ctx, query, first)) return SLUICE_REASON_NO_FLOW;
+  memory->next = 0;
+  return memory->hops ? FOUND_NEXT : SLUICE_REASON_TUNNEL_HOPS;
+}
+
 /* Nobody else has the flow: it is the doubtful record's. */
 static __always_inline int take_doubted(struct flow_query* query, struct target* target) {
   struct flow_scratch* memory = flow_scratch();
@@ -390,8 +424,9 @@ static __always_inline int take_doubted(struct flow_query* query, struct target*
 
 /* A packet out of a tunnel: who of its candidates on this node has its flow, or takes it. With FOUND_NEXT memory->next
  * is the candidate on another node that is asked next. */
-__noinline int ask_here(struct flow_query* query, struct target* target) {
+__noinline int ask_here(struct xdp_md* ctx, struct flow_query* query, struct target* target) {
   struct flow_scratch* memory = flow_scratch();
+  int result;
 
   if (!query || !target || !memory) return SLUICE_REASON_STALE_TABLE;
   memory->doubted = 0;
@@ -412,7 +447,14 @@ __noinline int ask_here(struct flow_query* query, struct target* target) {
     }
     if (last && query->peek) return SLUICE_REASON_NO_FLOW;
     if (last && memory->doubted) return take_doubted(query, target);
-    if (last) return here ? make_flow(query, target) : SLUICE_REASON_TUNNEL_STRAY;
+    if (last) {
+      if (SLUICE_TUNNEL_MORE(memory->tunnel_flags) && !begins(query)) {
+        result = ask_more(ctx, query, target, SLUICE_TUNNEL_MORE(memory->tunnel_flags));
+        if (result != SLUICE_REASON_NO_FLOW) return result;
+        here = aim_named(query, target, memory, i);
+      }
+      return here ? make_flow(query, target) : SLUICE_REASON_TUNNEL_STRAY;
+    }
     if (own_underlay(&memory->asked[(i + 1) & (SLUICE_TUNNEL_CANDIDATES - 1)].node, memory->node_family)) continue;
     memory->next = i + 1;
     if (memory->doubted) ask_last(&memory->asked[(memory->doubted - 1) & (SLUICE_TUNNEL_CANDIDATES - 1)]);
@@ -430,7 +472,7 @@ __noinline int find_flow_of_error(struct xdp_md* ctx, struct flow_query* query, 
   if (!query || !target) return SLUICE_REASON_STALE_TABLE;
   if (search_planes(ctx, query, target)) return 0;
   if (query->hops <= 1) return SLUICE_REASON_TTL_EXCEEDED;
-  if (ask_planes(ctx, query)) {
+  if (ask_planes(ctx, query, 0)) {
     target->forwarding = SLUICE_FORWARD_TUNNEL;
     return 0;
   }

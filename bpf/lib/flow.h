@@ -151,6 +151,8 @@ struct asked {
   __be16 port;
   __u16 peer;
   __u32 backend; /* index here */
+  __u32 plane;   /* of the slot, that names it; 0 also where it came out of a tunnel */
+  __u32 pad;
 };
 
 /* Working memory of the one packet that a CPU is at: more than fits the stack. */
@@ -175,8 +177,7 @@ struct flow_scratch {
   __u32 next;     /* with FOUND_NEXT: of `asked` */
   __u32 answer;   /* enum answer, to a packet that is refused */
   __u32 mtu;
-  __u32 tunnel_fits; /* bytes of packet that the tunnel carries which this one came out of, whoever is asked; 0: it came
-                        out of none */
+  __u32 tunnel_fits; /* bytes of packet that the tunnel carries which this one came out of; 0: it came out of none */
   __u32 doubted;     /* who has a doubtful record: plane, or place in `asked`, and one; 0: nobody */
   __u8 header[256];
 };

@@ -69,6 +69,7 @@ static __always_inline bool read_asked(struct flow_scratch* memory, __u32 count,
     const __u8* from = memory->header + (at & 127);
     if (i >= count) break;
     asked->peer = 0;
+    asked->plane = 0;
     asked->address.words[0] = v6 ? ((const __u64*)from)[0] : *(const __u32*)from;
     asked->address.words[1] = v6 ? ((const __u64*)from)[1] : 0;
     asked->port = *(const __be16*)(from + each - 4);
@@ -96,7 +97,7 @@ static __always_inline int unwrap(struct xdp_md* ctx, struct flow_scratch* memor
   void* outer = eth + ETH_HLEN;
   void* geneve = eth + geneve_offset(outer6);
   const struct sluice_peer* peer;
-  __u32 option, words, bytes, meta, count, length, fits, others;
+  __u32 option, words, bytes, meta, count, length;
   __be16 protocol;
   __u64 word;
   bool v6;
@@ -129,10 +130,9 @@ static __always_inline int unwrap(struct xdp_md* ctx, struct flow_scratch* memor
   memory->asked_count = count;
   memory->hops = (__u8)meta;
   memory->outer_class = traffic_class(outer, outer6);
-  memory->tunnel_flags = meta >> 16 & SLUICE_TUNNEL_DOUBTED;
-  fits = v6 ? SLUICE_PEER_FITS6(SLUICE_LOAD_ONCE(peer->state)) : SLUICE_PEER_FITS4(SLUICE_LOAD_ONCE(peer->state));
-  others = SLUICE_TUNNEL_OTHERS(outer6, v6);
-  memory->tunnel_fits = fits > others ? fits - others : 0;
+  memory->tunnel_flags = meta >> 16 & 0xff;
+  memory->tunnel_fits =
+      v6 ? SLUICE_PEER_FITS6(SLUICE_LOAD_ONCE(peer->state)) : SLUICE_PEER_FITS4(SLUICE_LOAD_ONCE(peer->state));
   bytes = words * 4 - 12;
   if (bytes < 8 || bytes > 112) goto malformed;
   if (bpf_xdp_load_bytes(ctx, geneve_offset(outer6) + SLUICE_GENEVE_BYTES + SLUICE_TUNNEL_OPTION, memory->header,

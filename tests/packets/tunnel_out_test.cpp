@@ -148,7 +148,9 @@ TEST_P(TunnelOut, AsManyAreNamedAsAnOptionHolds) {
   std::vector<Address> nodes{node2_, node1_, node2_};
   candidates.resize(most_candidates());
   nodes.resize(most_candidates() - 1);
-  expect_sent(to_service(), to_peer(1, to_service(), candidates, nodes));
+  Tunnelled sent = to_peer(1, to_service(), candidates, nodes);
+  sent.flags = SLUICE_TUNNEL_MORE_FLAG(most_candidates());
+  expect_sent(to_service(), sent);
 }
 
 TEST_P(TunnelOut, ANewConnectionNamesTheNewestAlone) {
@@ -213,7 +215,9 @@ TEST_P(TunnelOut, AsManyAreNamedAsFit) {
     std::vector<Address> nodes{node2_, node1_, node2_};
     candidates.resize(more + 1);
     nodes.resize(more);
-    expect_sent(packet, to_peer(1, packet, candidates, nodes));
+    Tunnelled sent = to_peer(1, packet, candidates, nodes);
+    if (more < 3) sent.flags = SLUICE_TUNNEL_MORE_FLAG(more + 1);
+    expect_sent(packet, sent);
   }
 }
 

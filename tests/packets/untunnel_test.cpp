@@ -184,6 +184,36 @@ TEST_P(Untunnel, TheLastCandidateTakesItUp) {
   EXPECT_EQ(plane_.counted(SLUICE_REASON_TAKEN_UP), 1U);
 }
 
+TEST_P(Untunnel, WhereNotAllWereNamedTheLastGoesOnByItsOwnTable) {
+  const auto planes = [&](const std::vector<uint16_t>& candidates) {
+    std::vector<std::vector<uint16_t>> all;
+    for (const uint16_t candidate : candidates) all.emplace_back(8, candidate);
+    plane_.set_planes(tcp_, all);
+  };
+  Tunnelled sent = from_peer(2, inner(), {near_});
+  sent.flags = SLUICE_TUNNEL_MORE_FLAG(1);
+  // Another node's is asked,
+  planes({2, 0});
+  Tunnelled handed_on = to_peer(1, to_service(), {far_});
+  handed_on.hops = SLUICE_TUNNEL_HOPS - 1;
+  EXPECT_TRUE(same_frame(plane_.receive(sent.frame()).frame, handed_on.frame()));
+  EXPECT_TRUE(plane_.flows().empty());
+  // but for the planes that were named;
+  planes({0, 2});
+  expect_delivered(sent, inner(), near_);
+  plane_.forget_flows();
+  // whoever is here is asked here;
+  establish();
+  planes({2, 0, 1});
+  expect_delivered(sent, inner(), local_end_);
+  EXPECT_EQ(plane_.flows().size(), 1U);
+  // and a new connection is the last's.
+  plane_.forget_flows();
+  Tunnelled begins = from_peer(2, inner(kSyn), {near_});
+  begins.flags = SLUICE_TUNNEL_MORE_FLAG(1);
+  expect_delivered(begins, inner(kSyn), near_);
+}
+
 TEST_P(Untunnel, TheSecondCandidateOnThisNodeIsAskedHere) {
   plane_.receive(from_peer(1, inner(kSyn), {near_}).frame());
   expect_delivered(from_peer(1, inner(), {local_end_, near_, far_}, {own_, node2_}), inner(), near_);
