@@ -10,7 +10,7 @@ std::map<std::string, publish::Endpoint> agent_endpoints(const resources::Cluste
     const auto address =
         std::ranges::find_if(node->addresses, [](const auto& candidate) { return candidate.type == "InternalIP"; });
     if (address != node->addresses.end()) {
-      endpoints.emplace(name, publish::Endpoint{.address = address->address, .port = port});
+      endpoints.emplace(name, publish::Endpoint{.address = address->address, .port = port, .ready = node->ready});
     }
   }
   return endpoints;

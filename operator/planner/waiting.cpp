@@ -33,7 +33,7 @@ std::map<Memory::Endpoint, Known> known_endpoints(const state::Service& service)
 
 const Agent* Waiting::agent_of(const state::Backend& backend) const {
   const auto agent = input_.agents.find(backend.node);
-  if (agent == input_.agents.end() || !agent->second.connected || agent->second.fault() != nullptr) return nullptr;
+  if (agent == input_.agents.end() || !agent->second.seen || agent->second.fault() != nullptr) return nullptr;
   return &agent->second;
 }
 
@@ -57,8 +57,10 @@ std::optional<Time> Waiting::mark(const state::Service* before, state::Service& 
     if (found != known.end() && found->second.nodes.contains(backend.node)) continue;
     if (found != known.end() && found->second.waits) {
       const Memory::Listed since = listed(wanted.id, backend);
-      if (agent->acked_revision >= since.revision || input_.now - since.at >= kMostWaiting) continue;
-      again = std::min(again.value_or(since.at + kMostWaiting), since.at + kMostWaiting);
+      const Time until =
+          agent->connected ? std::max(since.at, agent->since) + kMostWaiting : since.at + kMostWaitingForAbsent;
+      if (agent->acked_revision >= since.revision || input_.now >= until) continue;
+      again = std::min(again.value_or(until), until);
     }
     backend.joined = state::kNotYet;
   }

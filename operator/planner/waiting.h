@@ -13,6 +13,9 @@ namespace sluice::planner {
 // refuse for a moment. Well above what a push takes (some ten milliseconds; a second for the largest states), and below
 // what clients and a rollout notice of capacity that comes late.
 constexpr std::chrono::seconds kMostWaiting{2};
+// The same where the node's agent is away, as on a node that comes back: its pods are ready before its agent is, and
+// its programs answer for their tunnels with what they had before. One that has never been there is not waited for.
+constexpr std::chrono::seconds kMostWaitingForAbsent{15};
 
 class Waiting {
  public:
@@ -33,6 +36,7 @@ class Waiting {
                                                                     state::Revision revision) const;
 
  private:
+  // Who is to know the backend first; nullptr: nobody.
   [[nodiscard]] const Agent* agent_of(const state::Backend& backend) const;
   // Since when it is listed, as far as this term knows.
   [[nodiscard]] Memory::Listed listed(const std::string& service, const state::Backend& backend) const;

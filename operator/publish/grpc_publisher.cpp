@@ -83,7 +83,8 @@ void GrpcPublisher::set_nodes(const std::map<std::string, Endpoint>& nodes) {
   loop_.post([this, nodes] {
     std::erase_if(links_, [&](const auto& entry) {
       const auto node = nodes.find(entry.first);
-      if (node != nodes.end() && node->second == entry.second->endpoint) {
+      if (node != nodes.end() && node->second.address == entry.second->endpoint.address &&
+          node->second.port == entry.second->endpoint.port) {
         return false;
       }
       end_session(*entry.second, "the node is gone");
@@ -99,6 +100,10 @@ void GrpcPublisher::set_nodes(const std::map<std::string, Endpoint>& nodes) {
         link->progress.error = "not reached yet";
         dial(link);
         refresh(*link);
+      } else if (const bool was_ready = std::exchange(link->endpoint.ready, endpoint.ready);
+                 endpoint.ready && !was_ready && !link->stream) {
+        link->failures = 0;  // of the time when it was away
+        dial(link);
       }
     }
     size_t gone = 0;

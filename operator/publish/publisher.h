@@ -31,6 +31,7 @@ struct Credentials {
 struct Endpoint {
   net::IpAddress address;
   uint16_t port = 0;  // host byte order
+  bool ready = true;  // so says the node
   friend bool operator==(const Endpoint&, const Endpoint&) = default;
 };
 
@@ -143,7 +144,8 @@ class Publisher {
 
   // Used from the next dial on; running sessions stay. Agents are not dialled before the first credentials.
   virtual void set_credentials(const Credentials& credentials) = 0;
-  // By node name. Agents are found and lost with their nodes; a changed endpoint is dialled anew.
+  // By node name. Agents are found and lost with their nodes; a changed address or port is dialled anew, and so is at
+  // once, where there is no session, that of a node which has become ready.
   virtual void set_nodes(const std::map<std::string, Endpoint>& nodes) = 0;
 
   // Opens a session to every agent, or opens them anew with another term. `known`: a state that agents may hold, so

@@ -69,15 +69,49 @@ TEST_F(WaitingBackends, JoinAnywayWhereTheirNodeDoesNotAcknowledgeInTime) {
   EXPECT_EQ(world_.backends(web_), three_);
 }
 
-TEST_F(WaitingBackends, JoinAtOnceOnANodeWithoutALivingAgent) {
+TEST_F(WaitingBackends, JoinAtOnceOnANodeThatNeverHadAnAgent) {
   world_.disconnect("node2");
+  world_.agents.at("node2").seen = false;
   add_third();
   EXPECT_EQ(world_.backends(web_), three_);
 }
 
-TEST_F(WaitingBackends, JoinWhenTheirNodesAgentIsLostMeanwhile) {
-  add_third();
+TEST_F(WaitingBackends, OfANodeWhoseAgentIsAwayJoinWhenItIsBackAndHasAcknowledgedThem) {
   world_.disconnect("node2");
+  add_third();
+  EXPECT_EQ(third().joined, state::kNotYet);
+  world_.pass(seconds(10));
+  world_.round();
+  EXPECT_EQ(world_.backends(web_), two_);
+  world_.agents.at("node2").connected = true;
+  world_.agents.at("node2").since = world_.now;
+  world_.round();
+  EXPECT_EQ(world_.backends(web_), two_) << "it has not heard of them";
+  world_.ack("node2");
+  world_.round();
+  EXPECT_EQ(world_.backends(web_), three_);
+}
+
+TEST_F(WaitingBackends, OfANodeWhoseAgentStaysAwayJoinInTheEnd) {
+  world_.disconnect("node2");
+  add_third();
+  world_.pass(seconds(14));
+  const Round round = world_.round();
+  EXPECT_EQ(world_.backends(web_), two_);
+  ASSERT_TRUE(round.plan.again_at);
+  EXPECT_LE(*round.plan.again_at, world_.now + seconds(1));
+  world_.pass(seconds(1));
+  world_.round();
+  EXPECT_EQ(world_.backends(web_), three_);
+}
+
+TEST_F(WaitingBackends, WaitOnWhereTheirNodesAgentIsLostMeanwhile) {
+  add_third();
+  world_.pass(seconds(1));
+  world_.disconnect("node2");
+  world_.round();
+  EXPECT_EQ(world_.backends(web_), two_);
+  world_.pass(seconds(14));
   world_.round();
   EXPECT_EQ(world_.backends(web_), three_);
 }

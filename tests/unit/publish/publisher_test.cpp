@@ -79,9 +79,10 @@ std::shared_ptr<const state::DesiredState> share(state::DesiredState state) {
 class Fixture : public testing::Test {
  protected:
   void SetUp() override { start({}); }
-  void start(Settings settings) {
-    settings.backoff_min = milliseconds(20);
-    settings.backoff_max = milliseconds(200);
+  void start(Settings settings, milliseconds backoff_min = milliseconds(20),
+             milliseconds backoff_max = milliseconds(200)) {
+    settings.backoff_min = backoff_min;
+    settings.backoff_max = backoff_max;
     publisher_ = Publisher::create(settings, [this] {
       const std::lock_guard lock(mutex_);
       ++changes_;
@@ -249,6 +250,22 @@ TEST_F(PublisherTest, AnAgentOfAnEarlierVersionIsToldWhatItKnowsAndLagsBehindNob
   EXPECT_EQ(older->held(), state::as_of(changed, 0));
   EXPECT_EQ(older->seen().deltas, 1);
   EXPECT_EQ(older->seen().refused, 0);
+}
+
+TEST_F(PublisherTest, TheAgentOfANodeThatHasBecomeReadyIsDialledAtOnce) {
+  start({}, kDay, kDay);
+  auto agent = start_agent("node1");
+  const uint16_t port = agent->port();
+  agent.reset();
+  Endpoint away = endpoint(port);
+  away.ready = false;
+  publisher_->set_nodes({{"node1", away}});
+  lead(1);
+  ASSERT_TRUE(wait(
+      [](const Progress& p) { return !of(p, "node1").error.empty() && of(p, "node1").error != "not reached yet"; }));
+  agent = start_agent("node1", port);
+  publisher_->set_nodes({{"node1", endpoint(port)}});
+  EXPECT_TRUE(wait_connected("node1"));
 }
 
 TEST_F(PublisherTest, ASlowAgentSkipsTheStatesInBetweenAndDelaysNobody) {
