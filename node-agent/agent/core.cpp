@@ -282,7 +282,8 @@ void Core::sweep() {
     spdlog::warn("{}", outcome.error().message());
     return;
   }
-  facts_.usage = {outcome->ipv4, outcome->ipv6, dataplane_->tables(), std::move(outcome->nat_ports)};
+  facts_.usage = {outcome->ipv4, outcome->ipv6, dataplane_->tables(), std::move(outcome->nat_ports),
+                  std::move(outcome->shares)};
   note_shortages();
   facts_.leaving = std::move(outcome->leaving);
   facts_.flows_live = outcome->live;

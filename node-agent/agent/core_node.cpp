@@ -36,8 +36,7 @@ void Core::note_shortages() {
   shortages_ = health::find_shortages(facts_.usage, before);
   for (const auto& shortage : shortages_) {
     const bool known = std::ranges::find(before, shortage.what, &health::Shortage::what) != before.end();
-    if (!known)
-      spdlog::warn("{}: {} % of {} are in use: {}", shortage.what, shortage.percent, shortage.room, shortage.way_out);
+    if (!known) spdlog::warn("{}: {} % or more are in use: {}", shortage.what, shortage.percent, shortage.way_out);
   }
   for (const auto& shortage : before) {
     const bool still = std::ranges::find(shortages_, shortage.what, &health::Shortage::what) != shortages_.end();

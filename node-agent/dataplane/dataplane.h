@@ -89,6 +89,16 @@ struct PortUse {
   friend bool operator==(const PortUse&, const PortUse&) = default;
 };
 
+// Established flows of a service, and how many it may have as long as the others keep what they have: beyond, its new
+// flows are refused though the table has room.
+struct ShareUse {
+  std::string service;  // id
+  bool ipv6 = false;
+  uint64_t flows = 0;
+  uint64_t most = 0;
+  friend bool operator==(const ShareUse&, const ShareUse&) = default;
+};
+
 // What one sweep of the flow tables saw.
 struct SweepOutcome {
   uint64_t live = 0;
@@ -96,6 +106,7 @@ struct SweepOutcome {
   std::vector<std::string> services_with_old_flows;  // a live flow's slot leads elsewhere now: only history keeps it
   std::map<std::string, uint64_t> live_by_service;
   FlowUse ipv4, ipv6;
+  std::vector<ShareUse> shares;       // of those that have half of what they may have, or more; ascending by service
   std::vector<LeavingFlows> leaving;  // ascending by service, address, port
   // Outer addresses of the nodes that backends are behind to which flows go by nat: Peer::has_nat.
   std::set<net::IpAddress> peers_with_nat_flows;

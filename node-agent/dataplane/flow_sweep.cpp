@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 #include <tuple>
+#include <type_traits>
 #include <unordered_set>
 
 #include "bpf/sluice.h"
@@ -61,12 +62,20 @@ class Pass {
       }
       ++live;
       ++outcome_.live;
-      count(flow, place);
+      count(flow, place, kind);
     });
   }
 
   SweepOutcome finish() {
     outcome_.services_with_old_flows.assign(old_.begin(), old_.end());
+    for (const auto& [service, flows] : established_) {
+      const FlowUse& use = service.second ? outcome_.ipv6 : outcome_.ipv4;
+      const uint64_t left = use.established_room - std::min(use.established, use.established_room);
+      const uint64_t most = SLUICE_SHARE_FACTOR * left;
+      if (2 * flows >= most) {
+        outcome_.shares.push_back({service.first, service.second, flows, most});
+      }
+    }
     for (const auto& [backend, flows] : leaving_) {
       outcome_.leaving.push_back({std::get<0>(backend), std::get<1>(backend), std::get<2>(backend), flows});
     }
@@ -94,7 +103,7 @@ class Pass {
   }
 
   template <typename Record>
-  void count(const Record& flow, const program::FlowPlace& place) {
+  void count(const Record& flow, const program::FlowPlace& place, FlowTableKind table) {
     const uint8_t kind = SLUICE_FLOW_KIND(flow.tuple);
     if (kind == SLUICE_FLOW_NAT) {
       ports_used_[{address_of(flow.source), address_of(flow.backend),
@@ -105,6 +114,9 @@ class Pass {
       return;
     }
     ++outcome_.live_by_service[*place.service];
+    if (table == FlowTableKind::established) {
+      ++established_[{*place.service, std::is_same_v<Record, sluice_flow6>}];
+    }
     if (!place.current && !SLUICE_FLOW_CLOSED(flow.head.control)) {
       old_.insert(*place.service);
     }
@@ -133,6 +145,7 @@ class Pass {
   int64_t jiffies_per_second_ = jiffies_per_second();
   SweepOutcome outcome_;
   std::set<std::string> old_;
+  std::map<std::pair<std::string, bool>, uint64_t> established_;  // by service and whether its flows are of IPv6
   std::map<std::tuple<std::string, net::IpAddress, uint16_t>, uint64_t> leaving_;
   std::map<std::tuple<net::IpAddress, net::IpAddress, uint16_t, uint8_t>, std::unordered_set<uint16_t>> ports_used_;
 };

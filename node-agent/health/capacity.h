@@ -18,7 +18,7 @@ struct Shortage {
   std::string reason;    // one word
   std::string what;      // "established IPv4 flows": which, and the same from one look to the next
   unsigned percent = 0;  // in use, rounded down to a multiple of five: a condition is not to change with each packet
-  uint64_t room = 0;     // all of it
+  uint64_t room = 0;     // all of it; 0: that changes all the time
   std::string way_out;   // what to do about it
   friend bool operator==(const Shortage&, const Shortage&) = default;
 };

@@ -27,6 +27,7 @@ struct Usage {
   dataplane::FlowUse flows_ipv4, flows_ipv6;
   std::vector<dataplane::TableUse> tables;
   std::vector<dataplane::PortUse> nat_ports;
+  std::vector<dataplane::ShareUse> shares;
 };
 
 struct Facts {

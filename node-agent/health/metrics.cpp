@@ -77,6 +77,11 @@ void add_usage(Page& page, const Usage& usage) {
   for (const auto& table : usage.tables) Page::add(used, {{"table", table.table}}, number(table.used));
   MetricFamily& room = page.family("table_room", MetricType::Gauge, "Elements that a table of services has.");
   for (const auto& table : usage.tables) Page::add(room, {{"table", table.table}}, number(table.room));
+  MetricFamily& shares = page.family("flow_share_used_ratio", MetricType::Gauge,
+                                     "Established flows of a service, of those that it may have; from a half on.");
+  for (const auto& use : usage.shares) {
+    Page::add(shares, {{"service", use.service}}, use.most == 0 ? 1 : number(use.flows) / number(use.most));
+  }
   MetricFamily& ports = page.family("nat_source_ports_used_ratio", MetricType::Gauge,
                                     "Source ports of nat in use towards a backend, of those that there are.");
   for (const auto& use : usage.nat_ports) {

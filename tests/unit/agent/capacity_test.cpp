@@ -70,6 +70,23 @@ TEST(Capacity, EachThatIsFourFifthsFullIsNamedWithWhatToRaise) {
   }
 }
 
+TEST(Capacity, ServiceThatHasNearlyItsShareIsNamedThoughTheTableHasRoom) {
+  Usage usage = empty();
+  usage.flows_ipv4.established = 600;
+  usage.shares = {{"s/http", false, 600, 800}, {"s/other", true, 10, 0}};
+  EXPECT_THAT(find_shortages(usage, {}), SizeIs(1)) << "three quarters are not four fifths";
+  usage.shares[0].flows = 640;
+  const auto found = find_shortages(usage, {});
+  ASSERT_THAT(found, SizeIs(2));
+  EXPECT_EQ(found[0].what, "the share of s/http in established IPv4 flows");
+  EXPECT_EQ(found[1].percent, 100U) << "one that may have nothing";
+  const Condition condition = capacity_condition(found);
+  EXPECT_EQ(condition.reason, "FlowShareNearlyUsed");
+  EXPECT_THAT(condition.message, HasSubstr("IPv4 flows: 80 % or more are in use: raise --max-flows"));
+  usage.shares[0].most = 795;
+  EXPECT_EQ(find_shortages(usage, found), found) << "what it may have changes all the time";
+}
+
 TEST(Capacity, WhatWasNamedStaysSoUntilThereIsRoomAgain) {
   Usage usage = empty();
   usage.tables[0].used = 800;

@@ -42,6 +42,7 @@ TEST(Metrics, WhatIsInUseAndOfHowMuch) {
   facts.usage.flows_ipv4 = {7, 8, 900, 901};
   facts.usage.flows_ipv6 = {1, 2, 300, 301};
   facts.usage.tables = {{"services", 3, 16384}};
+  facts.usage.shares = {{"s/http", false, 300, 400}};
   facts.usage.nat_ports = {{ip("10.0.0.1"), ip("10.1.0.7"), 8080, 6, 5000, 20000}};
   const std::string page = metrics.render(facts, {});
   for (const char* line : {
@@ -49,6 +50,7 @@ TEST(Metrics, WhatIsInUseAndOfHowMuch) {
            "sluice_agent_flow_table_records{family=\"IPv6\",table=\"half_open\"} 2",
            "sluice_agent_flow_table_room{family=\"IPv4\",table=\"half_open\"} 901",
            "sluice_agent_flow_table_room{family=\"IPv6\",table=\"established\"} 300",
+           "sluice_agent_flow_share_used_ratio{service=\"s/http\"} 0.75",
            "sluice_agent_table_used{table=\"services\"} 3",
            "sluice_agent_table_room{table=\"services\"} 16384",
            "sluice_agent_nat_source_ports_used_ratio{source=\"10.0.0.1\",backend=\"10.1.0.7:8080\",protocol=\"TCP\"} "
