@@ -300,6 +300,31 @@ TEST(OperatorLoadBalancer, SplitsByWeightOverServices) {
   EXPECT_TRUE(lab.agent(1).wait([&] { return lab.agent(1).held()->services.empty(); }));
 }
 
+TEST(OperatorLoadBalancer, TellsHowManyFlowsItsLeavingBackendsHaveEveryTenSeconds) {
+  Lab lab;
+  lab.start();
+  lab.make_backend_service("v1");
+  lab.make_pod("v1-1", "v1", 0, "10.1.0.1");
+  lab.make_pod("v1-2", "v1", 1, "10.1.1.1");
+  lab.make_load_balancer("shop", {{"ports", {{{"name", "http"}, {"port", 80}}}},
+                                  {"backends", {{{"name", "v1"}, {"service", {{"name", "v1"}}}}}}});
+  lab.wait_for_condition(kube::kLoadBalancers, "shop", "Programmed", "True");
+  const auto backends = [&] { return lab.get(kube::kLoadBalancers, "shop")["status"]["backends"]; };
+  ASSERT_TRUE(eventually([&] { return backends().value("ready", 0) == 2; }));
+  EXPECT_EQ(backends()["drainingFlows"], 0);
+  const std::string service = "LoadBalancer/" + lab.ns() + "/shop/http";
+  for (const size_t node : {0U, 1U}) lab.agent(node).report({}, {service});  // or its history is forgotten
+  lab.set_pod_ready("v1-2", false);
+  ASSERT_TRUE(eventually([&] { return backends().value("draining", 0) == 1; })) << backends();
+  lab.agent(0).report_leaving(service, "10.1.1.1", 8080, 7);
+  lab.agent(1).report_leaving(service, "10.1.1.1", 8080, 5);
+  ASSERT_TRUE(eventually([&] { return backends().value("drainingFlows", 0) == 12; })) << backends();
+  const auto written = std::chrono::steady_clock::now();
+  for (uint64_t flows = 6; flows > 0; --flows) lab.agent(0).report_leaving(service, "10.1.1.1", 8080, flows);
+  ASSERT_TRUE(eventually([&] { return backends().value("drainingFlows", 0) == 6; })) << backends();
+  EXPECT_GE(std::chrono::steady_clock::now() - written, std::chrono::seconds(8)) << "no more often than that";
+}
+
 TEST(OperatorLoadBalancer, WithAnUnknownBackendSaysWhichAndServesTheOthers) {
   Lab lab;
   lab.start();
