@@ -30,10 +30,10 @@ __noinline int aim(SLUICE_CONTEXT* ctx, const struct flow_query* query, struct t
   target->address = backend->address;
   target->port = SLUICE_BACKEND_PORT(what);
   target->peer = SLUICE_BACKEND_PEER(what);
-  target->forwarding = SLUICE_BACKEND_FORWARDING(what);
+  target->forwarding = forwarding_here(what);
   target->left = (SLUICE_BACKEND_FLAGS(what) & SLUICE_BACKEND_LEFT) != 0;
   target->strict = (SLUICE_BACKEND_FLAGS(what) & SLUICE_BACKEND_STRICT) != 0;
-  target->next_hop = SLUICE_LOAD_ONCE(backend->next_hop);
+  target->next_hop = next_hop_here(backend, what);
   if (target->forwarding == SLUICE_FORWARD_LOCAL || target->forwarding == SLUICE_FORWARD_TUNNEL) return 0;
   out = find_egress(target->next_hop);
   if (!out) {

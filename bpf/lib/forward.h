@@ -216,7 +216,7 @@ static __always_inline int send_to_target(struct xdp_md* ctx, struct packet* pac
   if (target->forwarding == SLUICE_FORWARD_LOCAL) {
     action = pass_up_rewritten(packet, target, v6);
   } else if (target->forwarding == SLUICE_FORWARD_NAT) {
-    otherwise = SLUICE_BACKEND_FORWARDING(backend_at(target->backend)->what) != SLUICE_FORWARD_NAT;
+    otherwise = forwarding_here(backend_at(target->backend)->what) != SLUICE_FORWARD_NAT;
     action = send_translated(ctx, packet, target, v6);
   } else {
     action = send_whole(ctx, packet, target, v6);

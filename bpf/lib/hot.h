@@ -90,7 +90,7 @@ static __always_inline int to_service(struct xdp_md* ctx, const struct sluice_co
   what = SLUICE_LOAD_ONCE(backend->what);
   if (unlikely(SLUICE_BACKEND_SERVICE(what) != packet->service))
     return drop(packet->service, SLUICE_NO_BACKEND_INDEX, SLUICE_REASON_STALE_TABLE, packet->length + ETH_HLEN);
-  target.forwarding = SLUICE_BACKEND_FORWARDING(what);
+  target.forwarding = forwarding_here(what);
   target.port = SLUICE_BACKEND_PORT(what);
   target.address = backend->address;
 
@@ -130,7 +130,7 @@ static __always_inline int to_service(struct xdp_md* ctx, const struct sluice_co
     }
   } else if (target.forwarding == SLUICE_FORWARD_NAT) {
     const struct sluice_egress* out;
-    target.next_hop = SLUICE_LOAD_ONCE(backend->next_hop);
+    target.next_hop = next_hop_here(backend, what);
     out = find_egress(target.next_hop);
     if (likely(out && nat_ports(node) && nat_source(out, v6, &target.source) && fits(out, packet->length) &&
                hops_left(packet->l3, v6) > 1)) {

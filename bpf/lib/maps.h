@@ -16,6 +16,8 @@
 const volatile __u32 interface_index = 0;
 const volatile __u32 interface_egress = 0; /* its index in `egress`; 0: none */
 const volatile __u8 interface_mac[8] __attribute__((aligned(8))) = {};
+/* 1: the far end of the node link. What comes in is from this machine itself and what it routes, its pods as a rule. */
+const volatile __u8 interface_is_node_link = 0;
 /* Set by the loader, alike for all interfaces: elements of the tables, powers of two, less one; the clock's rate. */
 const volatile __u32 keys_mask = 0;
 const volatile __u32 keys6_mask = 0;

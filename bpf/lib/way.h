@@ -79,11 +79,26 @@ static __always_inline __u32 egress_of_arrival(void) {
   return 0;
 }
 
+/* Where a backend's packets go from here. A backend on this machine is one of nat's for clients on this machine: their
+ * packets go back into its stack whence they came, from a source whose replies are routed here again. Passed up as they
+ * are, with a source of this machine's own, the stack would drop them, and never bring us the replies. */
+static __always_inline __u8 forwarding_here(__u64 what) {
+  __u8 forwarding = SLUICE_BACKEND_FORWARDING(what);
+  return interface_is_node_link && forwarding == SLUICE_FORWARD_LOCAL ? SLUICE_FORWARD_NAT : forwarding;
+}
+static __always_inline __u64 next_hop_here(const struct sluice_backend* backend, __u64 what) {
+  /* Both ends of the node link have one MAC. */
+  return interface_is_node_link && SLUICE_BACKEND_FORWARDING(what) == SLUICE_FORWARD_LOCAL
+             ? SLUICE_NEXT_HOP_WORD(interface_egress, own_mac())
+             : SLUICE_LOAD_ONCE(backend->next_hop);
+}
+
 /* Asks the kernel's routes as for a packet that came in here and is forwarded; needs net.ipv4.ip_forward or its like
  * for IPv6. The packet's length is not given: the kernel would say "too big" without saying for which interface.
  * Returns a next-hop word, 0 if there is no way. `former`: the way until now, or back whence a client's packets come,
  * 0: none. It stays where the kernel's is out of the same device but its neighbour is not known, and where the kernel
- * does not forward at all. A function of its own, off the hot path. */
+ * does not forward at all, or the way is the node link: the kernel would deliver where it does not forward. A function
+ * of its own, off the hot path. */
 __noinline __u64 kernel_way(SLUICE_CONTEXT* ctx, const union sluice_address* from, const union sluice_address* to,
                             __u32 v6, __u64 former) {
   struct bpf_fib_lookup query = {};
@@ -91,6 +106,8 @@ __noinline __u64 kernel_way(SLUICE_CONTEXT* ctx, const union sluice_address* fro
   long result;
 
   if (!from || !to) return 0;
+  if (egress_memory()[SLUICE_NEXT_HOP_EGRESS(former) & (SLUICE_MAX_EGRESS - 1)].flags & SLUICE_EGRESS_NODE_LINK)
+    return former;
   query.ifindex = interface_index;
   if (v6) {
     query.family = AF_INET6;

@@ -166,6 +166,7 @@ dataplane::Network Core::ways(const ChosenInterfaces& chosen) {
   });
   follow_tunnel_ways();
   ways.peers = tunnels_.peers();
+  describe_node_link(ways);
   ways.devices = nexthop::stack_devices(network_.view);
   return ways;
 }
@@ -179,6 +180,7 @@ void Core::program() {
   tunnels_.follow_state(*memory_.state, options_.node);
   if (watcher_ != nullptr) watcher_->set_targets(targets(), chosen.indices);
   take_network(programmed_ ? options_.resolve_patience : kFirstPatience);
+  keep_node_link(chosen);
   programmed_ways_ = ways(chosen);
   const auto outcome = dataplane_->program(*memory_.state, options_.node, programmed_ways_);
   program_failures_ = outcome.failures;
@@ -186,8 +188,19 @@ void Core::program() {
   spdlog::info("programmed revision {} of {}: {} services, {} map writes, {} failures", memory_.state->revision,
                memory_.state->cluster_id, memory_.state->services.size(), outcome.writes, outcome.failures.size());
   attach_if_changed();
+  lead_node_clients(Look::at_the_kernel);
   announce();
   report();
+}
+
+void Core::follow_ways(const ChosenInterfaces& chosen) {
+  auto now = ways(chosen);
+  if (now == programmed_ways_) return;
+  if (auto updated = dataplane_->update_ways(now); !updated) {
+    spdlog::error("{}", updated.error().message());
+  } else {
+    programmed_ways_ = std::move(now);
+  }
 }
 
 void Core::on_network() {
@@ -200,14 +213,12 @@ void Core::on_network() {
   }
   const ChosenInterfaces chosen = choose();
   watcher_->set_targets(targets(), chosen.indices);
+  const auto link_before = node_link_;
+  keep_node_link(chosen);
   attach_if_changed();
-  if (auto now = ways(chosen); now != programmed_ways_) {
-    if (auto updated = dataplane_->update_ways(now); !updated) {
-      spdlog::error("{}", updated.error().message());
-    } else {
-      programmed_ways_ = std::move(now);
-    }
-  }
+  follow_ways(chosen);
+  if (node_link_ != link_before) tend_node_clients();
+  lead_node_clients(Look::at_what_changed);
   // A link that has come up may lead to a network that has not heard of this node.
   std::vector<dataplane::OwnedAddress> again;
   for (const auto& owned : owned_) {
@@ -330,12 +341,18 @@ void Core::retry() {
   }
   const ChosenInterfaces chosen = choose();
   if (chosen.requests.empty()) return;
+  keep_node_link(chosen);
+  follow_ways(chosen);
   const auto without_egress = dataplane_->without_egress();
-  if (!troubles_.attach && still_attached(chosen) && without_egress.empty()) return;
+  if (!troubles_.attach && still_attached(chosen) && without_egress.empty()) {
+    lead_node_clients(Look::at_the_kernel);
+    return;
+  }
   // Worth another attempt, which puts the classifier back: without it replies leave untranslated.
   if (refusal_ && refusal_->without_egress != without_egress) refusal_.reset();
   if (!troubles_.attach) spdlog::warn("somebody has taken the programs off: attaching again");
   if (attach_or_say(chosen)) announce();
+  lead_node_clients(Look::at_the_kernel);
   report();
 }
 
@@ -359,6 +376,9 @@ Status Core::purge() {
   release_neighbours();
   memory_.state.reset();
   tunnels_.clear();
+  node_link_.reset();
+  led_.reset();
+  node_clients_trouble_.reset();
   digest_ = {};
   confirmed_ = false;
   answered_.clear();

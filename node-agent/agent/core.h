@@ -86,6 +86,7 @@ class Core {
   void tend_tunnels(tunnel::Clock::time_point now);  // every tenth of a second
   void verify();                                     // every minute or so
   void retry();                                      // every few seconds: what could not be opened or attached
+  void tend_node_clients();                          // every second: this machine's own clients
   void check_node();                                 // every ten seconds or so: what the node lacks
 
   // Detaches and removes everything, also from disk, and forgets it. The highest epochs stay in this process.
@@ -125,6 +126,12 @@ class Core {
   [[nodiscard]] nexthop::Targets targets() const;
   [[nodiscard]] dataplane::NextHops next_hops() const;
   [[nodiscard]] dataplane::Network ways(const ChosenInterfaces& chosen);
+  void keep_node_link(const ChosenInterfaces& chosen);
+  void describe_node_link(dataplane::Network& ways) const;
+  void note_node_clients(const Status& outcome);
+  enum class Look : uint8_t { at_what_changed, at_the_kernel };
+  void lead_node_clients(Look look);
+  void follow_ways(const ChosenInterfaces& chosen);
   void follow_tunnel_ways();
   void tell_tunnels();
   void save();
@@ -178,6 +185,9 @@ class Core {
   dataplane::Network programmed_ways_;
   tunnel::Tunnels tunnels_;
   std::optional<Error> probe_trouble_;
+  std::optional<dataplane::NodeLink> node_link_;                                // nullopt: there is none, or not yet
+  std::optional<std::pair<dataplane::NodeLink, dataplane::LedAddresses>> led_;  // as it was done last
+  std::optional<Error> node_clients_trouble_;
   std::vector<dataplane::ServiceFailure> program_failures_;  // as the last program or verify told
   Troubles troubles_;
   // What the last successful attach was made for: a device that is another now, or has another MAC, is attached again.

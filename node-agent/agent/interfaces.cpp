@@ -41,6 +41,7 @@ ChosenInterfaces choose_interfaces(const std::vector<config::Interface>& wanted,
   for (const config::Interface& interface : wanted) {
     bool found = false;
     for (const auto& [index, link] : view.links) {
+      if (dataplane::is_node_link(link.name)) continue;
       const bool named = link.name == interface.pattern;
       const bool matches = link.ethernet && fnmatch(interface.pattern.c_str(), link.name.c_str(), 0) == 0;
       if (!named && !matches) continue;

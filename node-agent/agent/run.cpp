@@ -187,6 +187,7 @@ class Agent {
 
   void start_timers(bool standalone) {
     loop_.every(kAnnounceEvery, [this] { core_.announce(); });
+    loop_.every(kAnnounceEvery, [this] { core_.tend_node_clients(); });
     loop_.every(kSweepEvery, [this, standalone] {
       core_.sweep();
       if (standalone) standalone_.retire();

@@ -128,6 +128,15 @@ std::vector<AttachedInterface> Attachments::list() const {
   return attached;
 }
 
+NodeLinkPrograms Attachments::programs_on(uint32_t ifindex) const {
+  for (const auto& [name, attachment] : attachments_) {
+    if (attachment.device.ifindex == ifindex && alive(attachment)) {
+      return attachment.object ? NodeLinkPrograms::of_this_process : NodeLinkPrograms::of_an_earlier_process;
+    }
+  }
+  return NodeLinkPrograms::none;
+}
+
 std::vector<std::string> Attachments::without_egress() const {
   return attachments_.empty() ? std::vector<std::string>{} : stack_.missing();
 }
@@ -152,7 +161,8 @@ void Attachments::follow_stack() {
   }
 }
 
-Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps, const EgressOf& egress_of) {
+Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& maps, const EgressOf& egress_of,
+                        const std::string& left_alone) {
   std::vector<Step> steps;
   std::set<std::string> wanted;
   for (const auto& request : requests) {
@@ -212,7 +222,7 @@ Status Attachments::set(const std::vector<InterfaceRequest>& requests, Maps& map
     }
   }
   for (auto attachment = attachments_.begin(); attachment != attachments_.end();) {
-    if (wanted.contains(attachment->first)) {
+    if (wanted.contains(attachment->first) || attachment->first == left_alone) {
       ++attachment;
       continue;
     }
@@ -285,8 +295,7 @@ Result<Attachments::Step> Attachments::prepare(const InterfaceRequest& request, 
     step.kind = Step::Kind::change_mode;
   } else {
     const auto& object = now->second.object;
-    const bool same = object && object->constants() == InterfaceConstants{step.device.ifindex, step.device.mac,
-                                                                          egress_of(step.device.ifindex)};
+    const bool same = object && object->constants() == constants_of(step.device, egress_of(step.device.ifindex));
     step.kind = same ? Step::Kind::keep : Step::Kind::update;
   }
   if (step.kind != Step::Kind::keep) {

@@ -27,7 +27,9 @@ class Attachments {
   using EgressOf = std::function<uint32_t(uint32_t ifindex)>;
 
   // See Dataplane::attach. Puts `maps` in the place of their pins when the programs that use them are attached.
-  Status set(const std::vector<InterfaceRequest>& requests, Maps& maps, const EgressOf& egress_of);
+  // `left_alone`: an interface that stays as it is where it is not among the requests.
+  Status set(const std::vector<InterfaceRequest>& requests, Maps& maps, const EgressOf& egress_of,
+             const std::string& left_alone = {});
 
   // Loads the programs of interfaces anew whose index in `egress` is another than the one they were loaded with. What
   // an earlier process has loaded is left to set().
@@ -39,6 +41,9 @@ class Attachments {
 
   // Those whose link is alive.
   [[nodiscard]] std::vector<AttachedInterface> list() const;
+
+  // Whose programs an interface has, of those that list() has.
+  [[nodiscard]] NodeLinkPrograms programs_on(uint32_t ifindex) const;
 
   // See Dataplane::without_egress.
   [[nodiscard]] std::vector<std::string> without_egress() const;

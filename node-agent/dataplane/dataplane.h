@@ -17,6 +17,7 @@
 #include "common/result.h"
 #include "common/state/desired_state.h"
 #include "node-agent/dataplane/network.h"
+#include "node-agent/dataplane/node_link.h"
 
 namespace sluice::agent::dataplane {
 
@@ -33,6 +34,8 @@ struct AttachedInterface {
   AttachMode mode = AttachMode::native;
   std::string driver;
 };
+
+enum class NodeLinkPrograms : uint8_t { none, of_an_earlier_process, of_this_process };
 
 struct OwnedAddress {
   net::IpAddress address;
@@ -173,6 +176,17 @@ class Dataplane {
   // Of those, the ones whose classifier on egress somebody has taken off. Asks the kernel for the classifiers of each
   // interface: for every few seconds, not for every event.
   [[nodiscard]] virtual std::vector<std::string> without_egress() const = 0;
+  // Makes the node link, or puts it right; see keep_node_link.
+  virtual Result<NodeLink> keep_node_link(uint16_t mtu) = 0;
+  // Puts the programs on the node link that was kept last, beside what attach() has attached. Takes as long as for any
+  // interface, and is not needed for what comes in by these: for when they are served.
+  virtual Status attach_node_link() = 0;
+  // Whose programs stand there. attached() does not list it, and attach() leaves it as it is.
+  [[nodiscard]] virtual NodeLinkPrograms node_link_programs() const = 0;
+  // See lead_into_node_link. Asks the kernel for what there is: for every few seconds, not for every event.
+  virtual Status lead_into_node_link(const NodeLink& link, const LedAddresses& addresses) = 0;
+  // See own_address_towards; among the interfaces that are attached to.
+  [[nodiscard]] virtual Result<net::IpAddress> own_address_towards(const net::IpAddress& to) const = 0;
   // Answers ARP and NDP for these and only these from now until `valid_for` from now. Goes on past what fails, and
   // renews what is answered for already before it takes anything new: want of room silences nobody.
   virtual OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) = 0;

@@ -31,6 +31,8 @@ namespace {
 constexpr const char* kNotOpen = "the dataplane has been purged";
 constexpr const char* kUpdate = "update ways";
 constexpr const char* kAnswer = "answer for";
+// From generic mode any device will do, whatever its driver and mode.
+const InterfaceRequest kNodeLinkRequest = {kNodeLinkFar, AttachMode::generic};
 constexpr int kMostRounds = 64;  // of waiting for freed room, in one program()
 
 uint64_t monotonic_now() {
@@ -96,6 +98,10 @@ struct KernelDataplane::Open {
   void prepare(const program::Plan& plan);
   void store(const program::WriteList& writes) const;
   bool grace();
+  Status attach(const std::vector<InterfaceRequest>& requests, const std::string& left_alone) {
+    return attachments.set(
+        requests, maps, [this](uint32_t ifindex) { return egress_of(ifindex); }, left_alone);
+  }
   [[nodiscard]] uint32_t egress_of(uint32_t ifindex) const;
   std::vector<ServiceFailure> read_back(const program::Touched* touched);
   std::vector<ServiceFailure> check_sources(const std::vector<ServiceFailure>& known);
@@ -115,6 +121,8 @@ struct KernelDataplane::Open {
   std::vector<ServiceFailure> plan_failures;    // of the last plan
   bool decode_again = false;                    // the maps are not what was taken for granted
   std::optional<std::set<OwnedAddress>> owned;  // what the map holds; nullopt: not known yet
+  std::optional<NodeLink> node_link;            // as it was kept last
+  std::optional<NodeLink> former_link;          // as it last was there
 };
 
 Result<std::unique_ptr<KernelDataplane::Open>> KernelDataplane::Open::take_over(const Options& options) {
@@ -380,16 +388,60 @@ Result<std::vector<AttachedInterface>> KernelDataplane::attach(const std::vector
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "attach", "", kNotOpen);
   }
-  if (Status attached = open_->attachments.set(interfaces, open_->maps,
-                                               [this](uint32_t ifindex) { return open_->egress_of(ifindex); });
-      !attached) {
+  auto requests = interfaces;
+  // Where maps are replaced all programs go over to the new ones at once.
+  if (open_->maps.replacing() && node_link_programs() != NodeLinkPrograms::none) {
+    requests.push_back(kNodeLinkRequest);
+  }
+  if (Status attached = open_->attach(requests, kNodeLinkFar); !attached) {
     return tl::unexpected(attached.error());
   }
-  return open_->attachments.list();
+  return attached();
 }
 
 std::vector<AttachedInterface> KernelDataplane::attached() const {
-  return open_ == nullptr ? std::vector<AttachedInterface>{} : open_->attachments.list();
+  auto interfaces = open_ == nullptr ? std::vector<AttachedInterface>{} : open_->attachments.list();
+  std::erase_if(interfaces, [](const AttachedInterface& one) { return is_node_link(one.name); });
+  return interfaces;
+}
+
+Result<NodeLink> KernelDataplane::keep_node_link(uint16_t mtu) {
+  if (open_ == nullptr) {
+    return fail(ErrorKind::unavailable, "make the node link", "", kNotOpen);
+  }
+  auto kept = dataplane::keep_node_link(mtu, open_->former_link ? &*open_->former_link : nullptr);
+  open_->node_link = kept ? std::optional(*kept) : std::nullopt;
+  open_->former_link = kept ? *kept : open_->former_link;
+  return kept;
+}
+
+Status KernelDataplane::attach_node_link() {
+  if (open_ == nullptr || !open_->node_link) {
+    return fail(ErrorKind::unavailable, "attach to the node link", "", open_ == nullptr ? kNotOpen : "there is none");
+  }
+  std::vector<InterfaceRequest> requests;
+  for (const AttachedInterface& interface : attached()) {
+    requests.push_back({interface.name, interface.mode});
+  }
+  requests.push_back(kNodeLinkRequest);
+  return open_->attach(requests, {});
+}
+
+NodeLinkPrograms KernelDataplane::node_link_programs() const {
+  return open_ == nullptr || !open_->node_link ? NodeLinkPrograms::none
+                                               : open_->attachments.programs_on(open_->node_link->far);
+}
+
+Status KernelDataplane::lead_into_node_link(const NodeLink& link, const LedAddresses& addresses) {
+  return dataplane::lead_into_node_link(link, addresses);
+}
+
+Result<net::IpAddress> KernelDataplane::own_address_towards(const net::IpAddress& to) const {
+  std::vector<uint32_t> devices;
+  for (const AttachedInterface& interface : attached()) {
+    devices.push_back(interface.ifindex);
+  }
+  return dataplane::own_address_towards(to, devices);
 }
 
 std::vector<std::string> KernelDataplane::without_egress() const {

@@ -38,6 +38,11 @@ class KernelDataplane final : public Dataplane {
   Result<std::vector<AttachedInterface>> attach(const std::vector<InterfaceRequest>& interfaces) override;
   [[nodiscard]] std::vector<AttachedInterface> attached() const override;
   [[nodiscard]] std::vector<std::string> without_egress() const override;
+  Result<NodeLink> keep_node_link(uint16_t mtu) override;
+  Status attach_node_link() override;
+  [[nodiscard]] NodeLinkPrograms node_link_programs() const override;
+  Status lead_into_node_link(const NodeLink& link, const LedAddresses& addresses) override;
+  [[nodiscard]] Result<net::IpAddress> own_address_towards(const net::IpAddress& to) const override;
   OwnedOutcome set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) override;
   [[nodiscard]] Result<std::vector<OwnedAddress>> owned() const override;
   [[nodiscard]] std::optional<std::array<uint64_t, 2>> flow_hash_key() const override;

@@ -187,6 +187,7 @@ Result<Skeleton> open_skeleton(const MapSizes& sizes, const InterfaceConstants& 
   auto& constants = *skeleton->rodata;
   constants.interface_index = interface.ifindex;
   constants.interface_egress = interface.egress;
+  constants.interface_is_node_link = interface.node_link ? 1 : 0;
   std::copy(interface.mac.begin(), interface.mac.end(), std::begin(constants.interface_mac));
   set_constants(constants, sizes);
   return skeleton;

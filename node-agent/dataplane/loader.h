@@ -59,7 +59,8 @@ std::vector<TableSize> table_sizes(const MapSizes& sizes);
 struct InterfaceConstants {
   uint32_t ifindex = 0;
   Mac mac{};
-  uint32_t egress = 0;  // its index in `egress`; 0: none
+  uint32_t egress = 0;     // its index in `egress`; 0: none
+  bool node_link = false;  // the far end of the node link
   friend bool operator==(const InterfaceConstants&, const InterfaceConstants&) = default;
 };
 

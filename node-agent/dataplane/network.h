@@ -32,6 +32,9 @@ struct Interface {
   uint16_t vlan = 0;       // of a VLAN device: its tag's id, host order; 0: none
   uint32_t parent = 0;     // of a VLAN device: the device below it, which transmits; 0: the device itself does
   bool by_kernel = false;  // XDP cannot transmit there
+  bool node_link = false;  // the far end of the node link
+  // nat's for packets that leave here, of both families or none; of other devices next hops say them.
+  std::vector<net::IpAddress> sources;
   friend bool operator==(const Interface&, const Interface&) = default;
 };
 

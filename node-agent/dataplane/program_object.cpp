@@ -7,6 +7,7 @@
 
 #include "bpf/sluice.skel.h"
 #include "node-agent/dataplane/causes.h"
+#include "node-agent/dataplane/node_link.h"
 
 namespace sluice::agent::dataplane {
 
@@ -27,9 +28,13 @@ tl::unexpected<Error> load_refused(int error, const std::string& interface) {
   return failed;
 }
 
+InterfaceConstants constants_of(const Device& device, uint32_t egress) {
+  return {device.ifindex, device.mac, egress, device.name == kNodeLinkFar};
+}
+
 Result<ProgramObject> ProgramObject::load(const Maps& maps, const Device& device, uint32_t egress) {
   ProgramObject object;
-  object.constants_ = {device.ifindex, device.mac, egress};
+  object.constants_ = constants_of(device, egress);
   auto skeleton = open_skeleton(maps.sizes(), object.constants_);
   if (!skeleton) {
     return tl::unexpected(skeleton.error());

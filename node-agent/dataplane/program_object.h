@@ -15,6 +15,9 @@ namespace sluice::agent::dataplane {
 // What a refusal of the programs is called. `error`: errno of loading them.
 tl::unexpected<Error> load_refused(int error, const std::string& interface);
 
+// `egress`: its index in `egress`; 0: it has none.
+InterfaceConstants constants_of(const Device& device, uint32_t egress);
+
 class ProgramObject {
  public:
   // `egress`: the interface's index in `egress`; 0: it has none.

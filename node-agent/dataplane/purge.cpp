@@ -9,6 +9,7 @@
 #include "node-agent/dataplane/attachments.h"
 #include "node-agent/dataplane/bpffs.h"
 #include "node-agent/dataplane/device.h"
+#include "node-agent/dataplane/node_link.h"
 #include "node-agent/dataplane/tc.h"
 
 namespace sluice::agent::dataplane {
@@ -52,6 +53,9 @@ Status purge_all(const std::string& directory) {
   }
   if (Status cleared = clear_classifiers(); !cleared) {
     return cleared;
+  }
+  if (Status removed = remove_node_link(); !removed) {
+    return removed;
   }
   return remove_layouts(directory);
 }

@@ -12,7 +12,7 @@ namespace sluice::agent::dataplane {
 Result<Fd> lock_directory(const std::string& directory);
 
 // Detaches every link pinned below `directory`, of any layout, takes every classifier of ours off tc, and removes the
-// directory.
+// node link with its rules and routes, and the directory.
 Status purge_all(const std::string& directory);
 
 // Removes the directory with everything pinned in it; what is attached by a link in it goes too. The directory itself

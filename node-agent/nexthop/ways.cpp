@@ -213,7 +213,8 @@ std::map<uint32_t, dataplane::Interface> way_devices(const Ways& ways, const Net
 std::map<uint32_t, dataplane::StackDevice> stack_devices(const NetworkView& view) {
   std::map<uint32_t, dataplane::StackDevice> out;
   for (const auto& [index, link] : view.links) {
-    if (!link.loopback) out.emplace(index, dataplane::StackDevice{link.name, link.ethernet});
+    if (!link.loopback && !dataplane::is_node_link(link.name))
+      out.emplace(index, dataplane::StackDevice{link.name, link.ethernet});
   }
   return out;
 }

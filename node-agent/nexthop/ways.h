@@ -120,7 +120,7 @@ std::set<NeighbourKey> needed_neighbours(const Targets& targets, const std::map<
 std::map<uint32_t, dataplane::Interface> way_devices(const Ways& ways, const NetworkView& view,
                                                      const std::set<uint32_t>& usable);
 
-// Every device but loopback, by index.
+// Every device but loopback and the node link, by index.
 std::map<uint32_t, dataplane::StackDevice> stack_devices(const NetworkView& view);
 
 // `usable`: indices of the interfaces that Sluice is attached to.

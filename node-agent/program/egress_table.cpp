@@ -34,7 +34,7 @@ uint64_t word_of(const sluice_egress& element, uint32_t word) {
   return value;
 }
 
-// An interface without sources, as an element.
+// An interface as an element, with the sources that are its own.
 sluice_egress to_element(uint32_t ifindex, const Interface& interface) {
   sluice_egress element{};
   element.ifindex = interface.parent != 0 ? interface.parent : ifindex;
@@ -42,8 +42,16 @@ sluice_egress to_element(uint32_t ifindex, const Interface& interface) {
   element.mtu = interface.mtu;
   element.vlan = htons(interface.vlan);
   std::copy(interface.mac.begin(), interface.mac.end(), std::begin(element.mac));
-  element.flags = interface.by_kernel ? SLUICE_EGRESS_BY_KERNEL : 0;
+  element.flags =
+      (interface.by_kernel ? SLUICE_EGRESS_BY_KERNEL : 0) | (interface.node_link ? SLUICE_EGRESS_NODE_LINK : 0);
   if (interface.by_kernel || interface.vlan != 0) element.ifindex |= SLUICE_EGRESS_NOT_PLAIN;
+  for (const net::IpAddress& source : interface.sources) {
+    if (source.is_ipv4()) {
+      element.source4 = source.ipv4();
+    } else {
+      std::copy(source.bytes().begin(), source.bytes().end(), std::begin(element.source6.bytes));
+    }
+  }
   return element;
 }
 
@@ -249,7 +257,12 @@ void EgressTable::retain(WriteList& writes) {
   }
   for (const auto& [ifindex, interface] : interfaces_) {
     const uint32_t index = interface_element(ifindex);
-    if (index != 0 && entries_.at(index).words == 0) {
+    if (index == 0) {
+      continue;
+    }
+    if (!interface.sources.empty()) {
+      take_sources(index, to_element(ifindex, interface), writes);
+    } else if (entries_.at(index).words == 0) {
       follow_sources(index, writes);
     }
   }
@@ -270,18 +283,21 @@ uint32_t EgressTable::interface_element(uint32_t ifindex) const {
 }
 
 // The element that is an interface's whatever happens takes over the sources of another that is in use, where it is not
-// itself: ways that the kernel is asked for lead by it. Of IPv6 what it had goes first, and a grace period later the
-// other comes: an address is two words.
+// itself: ways that the kernel is asked for lead by it.
 void EgressTable::follow_sources(uint32_t index, WriteList& writes) {
-  Entry& entry = entries_.at(index);
+  const Entry& entry = entries_.at(index);
   const auto other = std::find_if(entries_.begin(), entries_.end(), [&entry](const Entry& candidate) {
     return candidate.state == State::used && candidate.words != 0 &&
            device_of(candidate.element) == device_of(entry.element);
   });
-  if (other == entries_.end()) {
-    return;
+  if (other != entries_.end()) {
+    take_sources(index, other->element, writes);
   }
-  const sluice_egress& wanted = other->element;
+}
+
+// Of IPv6 what it had goes first, and a grace period later the other comes: an address is two words.
+void EgressTable::take_sources(uint32_t index, const sluice_egress& wanted, WriteList& writes) {
+  Entry& entry = entries_.at(index);
   if (has_source(wanted, net::Family::ipv4) && entry.element.source4 != wanted.source4) {
     complete(index, net::IpAddress::from_ipv4(wanted.source4), writes);
   }

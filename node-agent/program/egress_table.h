@@ -68,6 +68,7 @@ class EgressTable {
   void follow(uint32_t index, const Interface& interface, WriteList& writes);
   void store_new(uint32_t index, const sluice_egress& element, WriteList& writes);
   void follow_sources(uint32_t index, WriteList& writes);
+  void take_sources(uint32_t index, const sluice_egress& wanted, WriteList& writes);
   void complete(uint32_t index, const net::IpAddress& source, WriteList& writes);
 
   std::map<uint32_t, Interface> interfaces_;

@@ -30,17 +30,6 @@ std::string addresses_text(const ObjectPlan& object) {
   return out;
 }
 
-// Packets of the node itself and of its pods never enter by its network card. A Service's address kube-proxy serves
-// there; of a LoadBalancer's it knows nothing.
-WantedCondition announced(const Progress& progress, const ObjectPlan& object) {
-  WantedCondition out = progress.announced(object);
-  if (out.status == "True") {
-    out.message +=
-        "; clients on the announcing node itself and in its pods do not reach it yet, inside the cluster use a Service";
-  }
-  return out;
-}
-
 std::vector<Event> transitions(const LoadBalancer& lb, const std::vector<WantedCondition>& wanted) {
   std::vector<Event> out;
   for (const WantedCondition& one : wanted) {
@@ -96,7 +85,7 @@ void load_balancer_writes(const Input& input, Progress& progress, const LoadBala
       condition("AddressesAllocated", object.addresses),
       condition("BackendsResolved", object.accepted.good ? object.backends_resolved : object.accepted),
       programmed.condition,
-      announced(progress, object),
+      progress.announced(object),
   };
   const Json& before = member(member(*lb.raw, "status"), "conditions");
   const Json status = {

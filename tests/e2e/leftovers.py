@@ -56,6 +56,12 @@ def expect_none(lab, objects):
         expect(not attached(lab, node), f"node {node}: attached: {attached(lab, node)}")
         filters = lab.node(node, "tc", "filter", "show", "dev", "eth0", "egress").stdout
         expect("bpf" not in filters, f"node {node}: tc filters: {filters}")
+        links = lab.node(node, "ip", "-o", "link", "show").stdout
+        expect("sluice" not in links, f"node {node}: devices: {links}")
+        for family in ("-4", "-6"):
+            for what in (("rule", "show"), ("route", "show", "table", "all")):
+                led = lab.node(node, "ip", family, *what).stdout
+                expect("6082" not in led and "sluice" not in led, f"node {node}: {what[0]}s: {led}")
         left = lab.node(node, "find", "/var/lib/sluice", "-mindepth", "1", check=False).stdout.split()
         expect(not left, f"node {node}: files: {left}")
     # The kernel frees what nothing holds any more after a grace period.

@@ -126,6 +126,10 @@ Lab::Lab(Nodes nodes) {
   if (nodes.with_router) must(script() + " router " + prefix_);
 }
 
+void Lab::add_routed_pod(const std::string& node) const {
+  must(script() + " routed " + prefix_ + " " + node);
+}
+
 Lab::~Lab() {
   command(script() + " down " + prefix_);
   std::error_code ignored;

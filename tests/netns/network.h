@@ -45,6 +45,8 @@ class Lab {
     bool with_router = false;  // between two
   };
   explicit Lab(Nodes nodes);
+  // A pod behind a veth of its own on that node; its namespace is "routed".
+  void add_routed_pod(const std::string& node) const;
   Lab(const Lab&) = delete;
   Lab& operator=(const Lab&) = delete;
   ~Lab();
@@ -69,6 +71,8 @@ constexpr const char* kClient = "10.77.0.100";
 constexpr const char* kClient6 = "fd77::100";
 constexpr const char* kBalancer = "10.77.0.1";
 constexpr const char* kPod = "10.88.0.2";
+constexpr const char* kRoutedPod = "10.99.0.2";
+constexpr const char* kRoutedPod6 = "fd99::2";
 std::string backend_address(int number);  // from 1
 // Of the Nth node of a cluster, from 1, and of its pod.
 std::string node_address(int number, bool ipv6 = false);

@@ -32,6 +32,7 @@ struct Options {
   const Dataplane* maps_of = nullptr;  // use these maps, which are set up already
   uint32_t flow_entries = 4096;        // of each flow table; a power of two
   bool several_threads = false;        // give it packets: which verdict is whose cannot be told
+  bool node_link = false;              // the interface is the node link's far end
 };
 
 enum class Family : uint8_t { ipv4, ipv6 };

@@ -74,8 +74,8 @@ void must(int result, const std::string& what) {
 std::shared_ptr<Loaded> Loaded::get(const Options& options) {
   // Not kept where others have its maps, or it has others'.
   if (options.maps_of != nullptr || options.interface != 0) return std::make_shared<Loaded>(options);
-  static std::map<std::tuple<uint32_t, Mac, uint32_t>, std::vector<std::shared_ptr<Loaded>>> kept;
-  auto& alike = kept[{options.egress, options.mac, options.flow_entries}];
+  static std::map<std::tuple<uint32_t, Mac, uint32_t, bool>, std::vector<std::shared_ptr<Loaded>>> kept;
+  auto& alike = kept[{options.egress, options.mac, options.flow_entries, options.node_link}];
   for (const auto& one : alike) {
     if (one.use_count() != 1) continue;
     one->clear();
@@ -92,6 +92,7 @@ Loaded::Loaded(const Options& options) {
   constants.ifindex = options.interface != 0 ? options.interface : interfaces().lan;
   constants.mac = options.mac;
   constants.egress = options.egress;
+  constants.node_link = options.node_link;
   skeleton_ = must(agent::dataplane::open_skeleton(sizes_, constants));
   if (options.maps_of != nullptr) share_maps(skeleton_->obj, options.maps_of->skeleton()->obj);
   loaded(agent::dataplane::load_skeleton(*skeleton_));

@@ -89,11 +89,12 @@ TEST_F(CoreWays, HaveVlanDevicesWhereTheProgramCanTag) {
   Core plain = core_that_can({});
   plain.set_watcher(&watcher_);
   plain.apply(small_state(1, 1));
-  EXPECT_THAT(kernel_.network.interfaces, ElementsAre(Key(2U)));
+  EXPECT_THAT(kernel_.network.interfaces, ElementsAre(Key(2U), Key(71U))) << "and the node link";
   Core tagging = core_that_can({.tags = true});
   tagging.set_watcher(&watcher_);
   tagging.apply(small_state(1, 2));
-  EXPECT_THAT(kernel_.network.interfaces, ElementsAre(Key(2U), Key(5U))) << "not that above a device not attached to";
+  EXPECT_THAT(kernel_.network.interfaces, ElementsAre(Key(2U), Key(5U), Key(71U)))
+      << "not that above a device not attached to";
   EXPECT_EQ(kernel_.network.interfaces.at(5).vlan, 100);
   EXPECT_EQ(kernel_.network.interfaces.at(5).parent, 2U);
 }

@@ -39,7 +39,14 @@ struct FakeKernel {
   dataplane::Network network;           // as told last
   std::set<net::IpAddress> nat_behind;  // what a sweep finds
   std::optional<Error> refuse_probe;
-  std::optional<health::NodeFacts> node;  // nullopt: nobody looks
+  std::optional<health::NodeFacts> node;         // nullopt: nobody looks
+  std::optional<dataplane::NodeLink> node_link;  // that there is
+  dataplane::NodeLinkPrograms node_link_programs = dataplane::NodeLinkPrograms::none;
+  std::optional<Error> refuse_attach_node_link;
+  std::optional<Error> refuse_node_link;
+  std::optional<dataplane::LedAddresses> led;
+  int times_led = 0;
+  std::map<net::Family, net::IpAddress> own_addresses;
 };
 
 class FakeDataplane final : public dataplane::Dataplane {
@@ -76,6 +83,27 @@ class FakeDataplane final : public dataplane::Dataplane {
     return out;
   }
   [[nodiscard]] std::vector<std::string> without_egress() const override { return kernel_.without_egress; }
+  Result<dataplane::NodeLink> keep_node_link(uint16_t mtu) override {
+    if (kernel_.refuse_node_link) return tl::unexpected(*kernel_.refuse_node_link);
+    if (!kernel_.node_link) kernel_.node_link = dataplane::NodeLink{70, 71, {2, 0, 0, 0, 0, 7}, mtu, {}};
+    kernel_.node_link->mtu = mtu;
+    return *kernel_.node_link;
+  }
+  Status attach_node_link() override {
+    if (kernel_.refuse_attach_node_link) return tl::unexpected(*kernel_.refuse_attach_node_link);
+    kernel_.node_link_programs = dataplane::NodeLinkPrograms::of_this_process;
+    return {};
+  }
+  [[nodiscard]] dataplane::NodeLinkPrograms node_link_programs() const override { return kernel_.node_link_programs; }
+  Status lead_into_node_link(const dataplane::NodeLink& /*link*/, const dataplane::LedAddresses& addresses) override {
+    kernel_.led = addresses;
+    ++kernel_.times_led;
+    return {};
+  }
+  [[nodiscard]] Result<net::IpAddress> own_address_towards(const net::IpAddress& to) const override {
+    const auto found = kernel_.own_addresses.find(to.family());
+    return found == kernel_.own_addresses.end() ? net::IpAddress{} : found->second;
+  }
   dataplane::OwnedOutcome set_owned(const std::vector<dataplane::OwnedAddress>& owned,
                                     std::chrono::nanoseconds valid_for) override {
     kernel_.owned = owned;

@@ -100,20 +100,16 @@ TEST_F(Statuses, ALoadBalancersWholeStatus) {
               testing::Contains("Programmed: in the maps of every eligible node with a living agent"));
 }
 
-TEST_F(Statuses, ALoadBalancerSaysWhoDoesNotReachItsAddress) {
+TEST_F(Statuses, AnnouncedNamesTheNodeAlikeForBothKinds) {
   world_.put(test::load_balancer("shop", "lb", {{"addresses", {"192.0.2.10"}}}));
   rounds();
   EXPECT_EQ(on_lb("Announced"), "False Pending");
-  EXPECT_THAT(world_.message("LoadBalancer", "shop", "lb", "Announced"), testing::Not(HasSubstr("clients")));
   world_.settle();
   EXPECT_EQ(on_lb("Announced"), "True Announced");
   EXPECT_EQ(world_.message("LoadBalancer", "shop", "lb", "Announced"),
-            "192.0.2.10: " + world_.announcer("192.0.2.10") +
-                " announces it; clients on the announcing node itself and in its pods do not reach it yet, inside the "
-                "cluster use a Service");
+            "192.0.2.10: " + world_.announcer("192.0.2.10") + " announces it");
   EXPECT_EQ(world_.message("Service", "shop", "web", "sluice.io/Announced"),
-            "192.0.2.0: " + world_.announcer("192.0.2.0") + " announces it")
-      << "kube-proxy serves a Service's address on every node";
+            "192.0.2.0: " + world_.announcer("192.0.2.0") + " announces it");
 }
 
 TEST_F(Statuses, ProgrammedSpeaksOfThisGeneration) {

@@ -44,6 +44,33 @@ TEST(Programmer, AChangedWayIsOneStoreForEachRecord) {
   EXPECT_THAT(kernel.programmer_.check(kernel.image_.view(), nullptr), IsEmpty());
 }
 
+TEST(Programmer, TheNodeLinksElementHasSourcesOfItsOwn) {
+  Kernel kernel;
+  const auto state = desired({service("web", {1}, {backend(1)})});
+  Ways now = ways();
+  dataplane::Interface& link = now.interfaces[9];
+  link.mac = {9, 9, 9, 9, 9, 9};
+  link.mtu = 1500;
+  link.node_link = true;
+  link.sources = {net::IpAddress::parse("169.254.82.2").value(), net::IpAddress::parse("fd00:5182::2").value()};
+  kernel.program(state, now);
+  const auto element = [&kernel]() -> const sluice_egress& {
+    return kernel.image_.view().egress[kernel.programmer_.interface_element(9)];
+  };
+  EXPECT_EQ(element().ifindex, 9U);
+  EXPECT_EQ(element().flags, SLUICE_EGRESS_NODE_LINK);
+  EXPECT_EQ(net::IpAddress::from_ipv4(element().source4), link.sources[0]);
+  EXPECT_EQ(from_element(element().source6, net::Family::ipv6), link.sources[1]);
+  for (const net::IpAddress& source : link.sources) {
+    EXPECT_EQ(kernel.address(source), SLUICE_ADDRESS_NAT) << source.to_string();
+  }
+  // Another version of the agent may have had others.
+  link.sources = {net::IpAddress::parse("169.254.82.3").value(), net::IpAddress::parse("fd00:5182::3").value()};
+  kernel.program_to_the_end(state, now);
+  EXPECT_EQ(net::IpAddress::from_ipv4(element().source4), link.sources[0]);
+  EXPECT_EQ(from_element(element().source6, net::Family::ipv6), link.sources[1]);
+}
+
 TEST(Programmer, AnEgressEntryStandsForAnInterfaceAndASource) {
   Kernel kernel;
   Ways now = ways();
