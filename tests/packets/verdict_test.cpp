@@ -4,6 +4,9 @@
 #include <arpa/inet.h>
 #include <linux/bpf.h>
 
+#include <algorithm>
+#include <fstream>
+
 #include "tests/packets/tunnel.h"
 
 namespace sluice::packets {
@@ -200,6 +203,29 @@ TEST_P(Verdict, IsOneWhereTheWayOutIsGone) {
 TEST_P(Verdict, IsOneWhereThereIsNoRoomForFlows) {
   plane_.shares(0).flows4 = plane_.shares(0).flows6 = plane_.shares(0).half_open4 = plane_.shares(0).half_open6 = 4096;
   for (const auto& frames : {to_services(), from_backends(), out_of_tunnels()}) receive_all(frames);
+}
+
+// --- what people are told of it
+
+TEST(Reasons, AreAllInTheManualWithTheirKind) {
+  std::ifstream file(SLUICE_MANUAL);
+  ASSERT_TRUE(file) << SLUICE_MANUAL;
+  const std::vector<std::pair<std::string, std::string>> all{
+#define SLUICE_TEST_REASON(name, text, kind) {text, #kind},
+      SLUICE_REASONS(SLUICE_TEST_REASON)
+#undef SLUICE_TEST_REASON
+  };
+  std::vector<std::string> rows;
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("| `")) rows.push_back(line);
+  for (const auto& [text, kind] : all) {
+    const bool told = std::ranges::any_of(rows, [&](const std::string& row) {
+      // | `reason`, `reason` | kind | ...
+      const size_t end = row.find(" | ");
+      return row.find("`" + text + "`") < end && row.substr(end).starts_with(" | " + kind + " | ");
+    });
+    EXPECT_TRUE(told) << text << ", " << kind;
+  }
 }
 
 }  // namespace
