@@ -67,13 +67,15 @@ std::string age_text(const Json& object, const char* name) {
   if (found == object.end()) return "";
   const double seconds = std::max(0.0, found->get<double>());
   if (seconds < 10) return fmt::format("{:.1f}s", seconds);
+  constexpr int64_t kMinute = 60;
+  constexpr int64_t kHour = 60 * kMinute;
   const auto whole = static_cast<int64_t>(std::floor(seconds));
-  if (whole < 120) return fmt::format("{}s", whole);
-  if (whole < 600)
-    return whole % 60 == 0 ? fmt::format("{}m", whole / 60) : fmt::format("{}m{}s", whole / 60, whole % 60);
-  if (whole < 3 * 3600) return fmt::format("{}m", whole / 60);
-  if (whole < 48 * 3600) return fmt::format("{}h", whole / 3600);
-  return fmt::format("{}d", whole / (24 * 3600));
+  if (whole < 2 * kMinute) return fmt::format("{}s", whole);
+  const int64_t rest = whole % kMinute;
+  if (whole < 10 * kMinute && rest != 0) return fmt::format("{}m{}s", whole / kMinute, rest);
+  if (whole < 3 * kHour) return fmt::format("{}m", whole / kMinute);
+  if (whole < 48 * kHour) return fmt::format("{}h", whole / kHour);
+  return fmt::format("{}d", whole / (24 * kHour));
 }
 
 const char* counted_text(const std::string& counted) {
@@ -86,7 +88,7 @@ const char* counted_text(const std::string& counted) {
 bool is_meant(const std::string& id, const std::string& typed) {
   const auto parts = parts_of(id);
   const auto wanted = parts_of(typed);
-  return !std::ranges::search(parts, wanted).empty();
+  return std::search(parts.begin(), parts.end(), wanted.begin(), wanted.end()) != parts.end();
 }
 
 Json only(Json answer, const std::string& typed) {

@@ -33,9 +33,9 @@ class Rows {
  public:
   Rows(const View& view, const Tunnels& tunnels, const state::Service& service)
       : view_(view), tunnels_(tunnels), service_(service) {
-    for (const BackendRecord& record :
-         std::ranges::equal_range(view.records, service.id, {}, &BackendRecord::service)) {
-      records_.try_emplace({record.address, record.port}, &record);
+    auto record = std::ranges::lower_bound(view.records, service.id, {}, &BackendRecord::service);
+    for (; record != view.records.end() && record->service == service.id; ++record) {
+      records_.try_emplace({record->address, record->port}, &*record);
     }
     for (const state::Backend& backend : service.backends) {
       if (in_choice(backend)) in_choice_.emplace(backend.address, backend.port);
