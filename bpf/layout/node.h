@@ -30,8 +30,8 @@ struct sluice_egress {
   __u64 pad[3];
 };
 #define SLUICE_EGRESS_BY_KERNEL 1u /* XDP cannot transmit here: the kernel does, from tc, and finds the neighbour */
-#define SLUICE_EGRESS_NODE_LINK 2u /* what leaves here comes back to this machine's stack: the way to its own clients \
-                                    */
+/* What leaves here comes back to this machine's stack: the way to its own clients */
+#define SLUICE_EGRESS_NODE_LINK 2u
 /* Set in `ifindex` where a frame does not leave as it is: with a tag, or by the kernel. So one comparison with the
  * interface at hand tells the common case. */
 #define SLUICE_EGRESS_NOT_PLAIN 0x80000000u
