@@ -65,6 +65,8 @@ health::NodeUse Core::node_use() const {
     }
     use.interfaces.push_back(std::move(interface));
   }
+  use.tunnels_answer_ipv4 = led_ && !tunnels_.empty() &&
+                            std::ranges::any_of(led_->second, [](const auto& one) { return one.first.is_ipv4(); });
   if (!memory_.state) return use;
   for (const auto& [id, service] : memory_.state->services) {
     for (const state::Backend& backend : service.backends) {

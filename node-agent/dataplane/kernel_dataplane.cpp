@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <functional>
 #include <optional>
 #include <set>
@@ -18,6 +17,7 @@
 #include "node-agent/dataplane/flow_sweep.h"
 #include "node-agent/dataplane/grace.h"
 #include "node-agent/dataplane/libbpf_log.h"
+#include "node-agent/dataplane/owned_keeper.h"
 #include "node-agent/dataplane/probe.h"
 #include "node-agent/dataplane/purge.h"
 #include "node-agent/dataplane/read_back.h"
@@ -30,16 +30,9 @@ namespace {
 
 constexpr const char* kNotOpen = "the dataplane has been purged";
 constexpr const char* kUpdate = "update ways";
-constexpr const char* kAnswer = "answer for";
 // From generic mode any device will do, whatever its driver and mode.
 const InterfaceRequest kNodeLinkRequest = {kNodeLinkFar, AttachMode::generic};
 constexpr int kMostRounds = 64;  // of waiting for freed room, in one program()
-
-uint64_t monotonic_now() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000U + static_cast<uint64_t>(time.tv_nsec);
-}
 
 Status check(const Options& options) {
   const auto invalid = [](const char* what) { return fail(ErrorKind::invalid, "open the dataplane", "", what); };
@@ -61,20 +54,6 @@ void merge(program::Touched& all, const program::Touched& more) {
   all.keys.insert(all.keys.end(), more.keys.begin(), more.keys.end());
   all.removed_keys.insert(all.removed_keys.end(), more.removed_keys.begin(), more.removed_keys.end());
   all.peers.insert(all.peers.end(), more.peers.begin(), more.peers.end());
-}
-
-sluice_owned_key key_of(const OwnedAddress& one) {
-  sluice_owned_key key{};
-  key.address = program::to_element(one.address);
-  key.ifindex = one.ifindex;
-  key.vlan = one.vlan;
-  key.family = static_cast<uint8_t>(one.address.family());
-  return key;
-}
-
-std::optional<OwnedAddress> owned_of(const sluice_owned_key& key) {
-  const auto address = program::from_element(key.address, static_cast<net::Family>(key.family));
-  return address ? std::optional(OwnedAddress{*address, key.ifindex, key.vlan}) : std::nullopt;
 }
 
 }  // namespace
@@ -105,8 +84,6 @@ struct KernelDataplane::Open {
   [[nodiscard]] uint32_t egress_of(uint32_t ifindex) const;
   std::vector<ServiceFailure> read_back(const program::Touched* touched);
   std::vector<ServiceFailure> check_sources(const std::vector<ServiceFailure>& known);
-  Status find_owned();
-  OwnedOutcome set_owned(const std::set<OwnedAddress>& wanted, std::chrono::nanoseconds valid_for);
 
   Options options;
   Fd lock;
@@ -118,11 +95,11 @@ struct KernelDataplane::Open {
   Attachments attachments;
   FlowSweeper sweeper;
   SourceKeeper sources;
-  std::vector<ServiceFailure> plan_failures;    // of the last plan
-  bool decode_again = false;                    // the maps are not what was taken for granted
-  std::optional<std::set<OwnedAddress>> owned;  // what the map holds; nullopt: not known yet
-  std::optional<NodeLink> node_link;            // as it was kept last
-  std::optional<NodeLink> former_link;          // as it last was there
+  OwnedKeeper owned;
+  std::vector<ServiceFailure> plan_failures;  // of the last plan
+  bool decode_again = false;                  // the maps are not what was taken for granted
+  std::optional<NodeLink> node_link;          // as it was kept last
+  std::optional<NodeLink> former_link;        // as it last was there
 };
 
 Result<std::unique_ptr<KernelDataplane::Open>> KernelDataplane::Open::take_over(const Options& options) {
@@ -252,67 +229,6 @@ std::vector<ServiceFailure> KernelDataplane::Open::check_sources(const std::vect
   }
   decode_again = decode_again || !failures->empty();
   return std::move(*failures);
-}
-
-// What an earlier process has left in the map.
-Status KernelDataplane::Open::find_owned() {
-  if (owned) {
-    return {};
-  }
-  std::set<OwnedAddress> found;
-  sluice_owned_key key{};
-  const void* before = nullptr;
-  while (bpf_map_get_next_key(maps.fd("owned_addresses"), before, &key) == 0) {
-    before = &key;
-    if (const auto one = owned_of(key)) {
-      found.insert(*one);
-    }
-  }
-  if (errno != ENOENT) {
-    return fail_errno(errno, "read map", "owned_addresses");
-  }
-  owned = std::move(found);
-  return {};
-}
-
-OwnedOutcome KernelDataplane::Open::set_owned(const std::set<OwnedAddress>& wanted,
-                                              std::chrono::nanoseconds valid_for) {
-  const int fd = maps.fd("owned_addresses");
-  std::set<OwnedAddress>& there = *owned;
-  OwnedOutcome outcome;
-  const auto note = [&outcome](const tl::unexpected<Error>& failed) {
-    if (!outcome.trouble) {
-      outcome.trouble = failed.value();
-    }
-  };
-  const sluice_owned value{monotonic_now() + static_cast<uint64_t>(std::max<int64_t>(valid_for.count(), 0))};
-  const auto answer = [&](const OwnedAddress& one) {
-    if (const auto key = key_of(one); bpf_map_update_elem(fd, &key, &value, BPF_ANY) != 0) {
-      note(fail_errno(errno, kAnswer, one.address.to_string()));
-    } else {
-      outcome.answered.push_back(one);
-    }
-  };
-  // Those that go make the room that those that come may need.
-  for (auto one = there.begin(); one != there.end();) {
-    const auto key = key_of(*one);
-    if (wanted.contains(*one)) {
-      answer(*one++);
-    } else if (bpf_map_delete_elem(fd, &key) != 0 && errno != ENOENT) {
-      note(fail_errno(errno, "stop answering for", one->address.to_string()));
-      ++one;
-    } else {
-      one = there.erase(one);
-    }
-  }
-  for (const OwnedAddress& one : wanted) {
-    if (!there.contains(one)) {
-      answer(one);
-    }
-  }
-  there.insert(outcome.answered.begin(), outcome.answered.end());
-  std::sort(outcome.answered.begin(), outcome.answered.end());
-  return outcome;
 }
 
 KernelDataplane::KernelDataplane(std::unique_ptr<Open> open) : open_(std::move(open)) {}
@@ -450,35 +366,16 @@ std::vector<std::string> KernelDataplane::without_egress() const {
 
 OwnedOutcome KernelDataplane::set_owned(const std::vector<OwnedAddress>& owned, std::chrono::nanoseconds valid_for) {
   if (open_ == nullptr) {
-    return {{}, fail(ErrorKind::unavailable, kAnswer, "", kNotOpen).value()};
+    return {{}, fail(ErrorKind::unavailable, "answer for", "", kNotOpen).value()};
   }
-  if (Status found = open_->find_owned(); !found) {
-    return {{}, found.error()};
-  }
-  return open_->set_owned({owned.begin(), owned.end()}, valid_for);
+  return open_->owned.set(open_->maps, {owned.begin(), owned.end()}, valid_for);
 }
 
 Result<std::vector<OwnedAddress>> KernelDataplane::owned() const {
   if (open_ == nullptr) {
     return fail(ErrorKind::unavailable, "read owned addresses", "", kNotOpen);
   }
-  std::vector<OwnedAddress> found;
-  const int fd = open_->maps.fd("owned_addresses");
-  const uint64_t now = monotonic_now();
-  sluice_owned_key key{};
-  sluice_owned value{};
-  const void* before = nullptr;
-  while (bpf_map_get_next_key(fd, before, &key) == 0) {
-    before = &key;
-    const auto one = owned_of(key);
-    if (one && bpf_map_lookup_elem(fd, &key, &value) == 0 && value.deadline > now) {
-      found.push_back(*one);
-    }
-  }
-  if (errno != ENOENT) {
-    return fail_errno(errno, "read map", "owned_addresses");
-  }
-  return found;
+  return OwnedKeeper::answered(open_->maps);
 }
 
 std::optional<std::array<uint64_t, 2>> KernelDataplane::flow_hash_key() const {

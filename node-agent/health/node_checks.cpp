@@ -114,21 +114,21 @@ class Checks {
     return fmt::format("nft delete rule {} {} {} handle {}", chain.family, chain.table, chain.name, chain.handle);
   }
 
-  // Strict, a node drops what comes from a client by another device than the one it would answer by: with one device
-  // for all nothing comes so.
+  // Strict, a node drops what comes by another device than the one it would answer by. With one device for all no
+  // client's packet comes so.
   void reverse_path() {
-    if (!use_.delivers_ipv4) return;
     const bool one_for_all = use_.interfaces.size() == 1 && use_.interfaces.front().default_route;
-    if (one_for_all) return;
+    const bool drops_clients = use_.delivers_ipv4 && !one_for_all;
+    if (!drops_clients && !use_.tunnels_answer_ipv4) return;
     for (const DeviceFacts& device : facts_.devices) {
       // RFC 3704's modes: 1 strict, 2 loose. The larger of the two counts.
       const int effective = std::max(facts_.rp_filter_all.value_or(0), device.rp_filter.value_or(0));
       if (effective != 1) continue;
+      const std::string who = drops_clients ? "clients that this node would answer by another device are not served "
+                                              "through it"
+                                            : "clients on this node do not get what backends behind tunnels answer";
       add(Severity::degrades, "ReversePathFilter",
-          fmt::format(
-              "the reverse path filter of {} is strict: clients that this node would answer by another device are "
-              "not served through it",
-              device.name),
+          fmt::format("the reverse path filter of {} is strict: {}", device.name, who),
           fmt::format("sysctl -w {}=2", sysctl_of("ipv4", device.name, "rp_filter")));
     }
   }

@@ -83,6 +83,8 @@ struct NodeUse {
   // Packets are passed to the stack for backends on this node that have an address of their own (pods).
   bool delivers_ipv4 = false;
   bool delivers_ipv6 = false;
+  // Backends behind tunnels answer clients on this node: by the interfaces, from addresses that are led elsewhere.
+  bool tunnels_answer_ipv4 = false;
   PortRange nat_ports;
   bool node_ports = false;  // a cluster's node: 30000-32767 may be kube-proxy's
   friend bool operator==(const NodeUse&, const NodeUse&) = default;

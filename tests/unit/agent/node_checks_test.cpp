@@ -91,6 +91,13 @@ std::vector<Row> rows() {
        },
        Severity::degrades, "ReversePathFilter", "reverse path filter of eth0 is strict",
        "sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
+      {"ReversePathOfAnswersToTheNodeItself",
+       [](Node& n) {
+         device(n).rp_filter = 1;
+         n.use.tunnels_answer_ipv4 = true;
+       },
+       Severity::degrades, "ReversePathFilter", "clients on this node do not get what backends behind tunnels answer",
+       "sysctl -w net.ipv4.conf.eth0.rp_filter=2"},
       {"ReversePathOfAllDevices",
        [](Node& n) {
          n.facts.rp_filter_all = 1;
