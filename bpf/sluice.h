@@ -13,6 +13,7 @@
  * NOLINTBEGIN(readability-identifier-naming,modernize-*) */
 
 #include "bpf/layout/base.h"
+#include "bpf/layout/constants.h"
 #include "bpf/layout/services.h"
 #include "bpf/layout/tunnel.h"
 

@@ -159,7 +159,7 @@ static __always_inline bool report_error(struct xdp_md* ctx, void* l3, __u32 len
 static __always_inline int answer_packet(struct xdp_md* ctx, __u32 kind, __u32 mtu, const bool v6) {
   void* l3 = (void*)(long)ctx->data + ETH_HLEN;
   void* end = (void*)(long)ctx->data_end;
-  struct ports* ports = v6 ? find_ports6(l3, end) : find_ports4(l3, end);
+  struct ports* ports = v6 ? find_ports6(l3, end) : find_ports4_anywhere(l3, end);
   union sluice_address client, address;
   __u32 length;
   __u8 protocol;

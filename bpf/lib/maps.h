@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The maps, and what is fixed for one interface. Sizes are defaults: the loader sets its own before loading. Maps that
- * are "memory-mapped" are written by the agent with plain aligned stores. */
+/* The maps, and what is fixed when the programs are loaded. Sizes are defaults: the loader sets its own before loading.
+ * Maps that are "memory-mapped" are written by the agent with plain aligned stores. */
 #ifndef SLUICE_BPF_LIB_MAPS_H
 #define SLUICE_BPF_LIB_MAPS_H
 
@@ -12,23 +12,29 @@
 
 #include "bpf/sluice.h"
 
-/* Set by the loader, one copy of the programs for each interface. The MAC: first byte of the address first. */
-const volatile __u32 interface_index = 0;
-const volatile __u32 interface_egress = 0; /* its index in `egress`; 0: none */
-const volatile __u8 interface_mac[8] __attribute__((aligned(8))) = {};
-/* 1: the far end of the node link. What comes in is from this machine itself and what it routes, its pods as a rule. */
-const volatile __u8 interface_is_node_link = 0;
-/* Set by the loader, alike for all interfaces: elements of the tables, powers of two, less one; the clock's rate. */
-const volatile __u32 keys_mask = 0;
-const volatile __u32 keys6_mask = 0;
-const volatile __u32 services_mask = 0;
-const volatile __u32 slots_mask = 0;
-const volatile __u32 backends_mask = 0;
-const volatile __u32 flows4_mask = 0;
-const volatile __u32 half_open4_mask = 0;
-const volatile __u32 flows6_mask = 0;
-const volatile __u32 half_open6_mask = 0;
-const volatile __u32 jiffies_per_second = 250;
+/* Where the loader keeps what it puts into the programs' text. */
+const volatile __u64 constants[SLUICE_CONSTANT_COUNT] = {};
+
+#define SLUICE_CONSTANT(number)                                                                                   \
+  ({                                                                                                              \
+    __u64 value;                                                                                                  \
+    asm("%0 = %1 ll" : "=r"(value) : "i"((__u64)SLUICE_CONSTANT_MARK << 32 | (__u64)(SLUICE_CONSTANT_##number))); \
+    value;                                                                                                        \
+  })
+#define interface_index ((__u32)SLUICE_CONSTANT(INTERFACE_INDEX))
+#define interface_egress ((__u32)SLUICE_CONSTANT(INTERFACE_EGRESS))
+#define interface_mac SLUICE_CONSTANT(INTERFACE_MAC)
+#define interface_is_node_link SLUICE_CONSTANT(INTERFACE_IS_NODE_LINK)
+#define keys_mask ((__u32)SLUICE_CONSTANT(KEYS_MASK))
+#define keys6_mask ((__u32)SLUICE_CONSTANT(KEYS6_MASK))
+#define services_mask ((__u32)SLUICE_CONSTANT(SERVICES_MASK))
+#define slots_mask ((__u32)SLUICE_CONSTANT(SLOTS_MASK))
+#define backends_mask ((__u32)SLUICE_CONSTANT(BACKENDS_MASK))
+#define flows4_mask ((__u32)SLUICE_CONSTANT(FLOWS4_MASK))
+#define half_open4_mask ((__u32)SLUICE_CONSTANT(HALF_OPEN4_MASK))
+#define flows6_mask ((__u32)SLUICE_CONSTANT(FLOWS6_MASK))
+#define half_open6_mask ((__u32)SLUICE_CONSTANT(HALF_OPEN6_MASK))
+#define jiffies_per_second ((__u32)SLUICE_CONSTANT(JIFFIES_PER_SECOND))
 
 /* A table in memory that the agent maps: one array element that holds all of it. The loader sets its size, and makes
  * the load of the map into the load of its memory (BPF_PSEUDO_MAP_VALUE), so that a look-up is an addition: no index on

@@ -38,7 +38,7 @@ static __always_inline void store_mac(void* to, __u64 mac) {
 }
 
 static __always_inline __u64 own_mac(void) {
-  return *(const volatile __u64*)interface_mac;
+  return interface_mac;
 }
 
 /* The fourteen bytes of an Ethernet header in two stores: they overlap by two bytes, which the second sets again. */
@@ -68,17 +68,26 @@ struct ports {
   __be16 destination;
 };
 
-/* Finds the ports of an IPv4 packet that may concern a service or a flow. NULL: not IPv4 TCP or UDP, cut off before the
- * ports, or a fragment. */
+/* Finds the ports of an IPv4 packet without options. NULL: not IPv4 TCP or UDP, with options, cut off before the ports,
+ * or a fragment. */
 static __always_inline struct ports* find_ports4(struct iphdr* ip, void* end) {
+  struct ports* ports = (void*)(ip + 1);
+
+  if ((void*)(ports + 1) > end || *(const __u8*)ip != 0x45) return NULL;
+  if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP) return NULL;
+  if (ip->frag_off & bpf_htons(SLUICE_IP_OFFSET | SLUICE_IP_MORE_FRAGMENTS)) return NULL;
+  return ports;
+}
+
+/* The same with options or without. */
+static __always_inline struct ports* find_ports4_anywhere(struct iphdr* ip, void* end) {
   struct ports* ports;
 
   if ((void*)(ip + 1) + sizeof(*ports) > end || ip->version != 4 || ip->ihl < 5) return NULL;
   if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP) return NULL;
   if (ip->frag_off & bpf_htons(SLUICE_IP_OFFSET | SLUICE_IP_MORE_FRAGMENTS)) return NULL;
   ports = (void*)ip + ip->ihl * 4;
-  if ((void*)(ports + 1) > end) return NULL;
-  return ports;
+  return (void*)(ports + 1) > end ? NULL : ports;
 }
 
 /* The same of an IPv6 packet without extension headers. */

@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <ctime>
@@ -24,8 +25,13 @@ bool is_table(int fd) {
          (info.map_flags & BPF_F_MMAPABLE) != 0;
 }
 
-// Makes each load of a table's map into the load of its memory. Called by libbpf with the descriptors put in.
-int address_tables(bpf_program* program, bpf_prog_load_opts* options, long flags) {
+using Constants = std::array<uint64_t, SLUICE_CONSTANT_COUNT>;
+// Of the object that this thread is loading.
+thread_local const Constants* loading = nullptr;
+
+// Makes each load of a table's map into the load of its memory, and puts the constants into the text. Called by libbpf
+// with the descriptors put in.
+int prepare_text(bpf_program* program, bpf_prog_load_opts* options, long flags) {
   options->prog_flags |= static_cast<__u32>(flags);
   // libbpf's own copy, which is loaded next; only its type says that it is not to be written.
   auto* code = const_cast<bpf_insn*>(bpf_program__insns(program));
@@ -44,6 +50,10 @@ int address_tables(bpf_program* program, bpf_prog_load_opts* options, long flags
         code[i].src_reg = BPF_PSEUDO_MAP_VALUE;
         code[i + 1].imm = 0;
       }
+    } else if (code[i].src_reg == 0 && static_cast<uint32_t>(code[i + 1].imm) == SLUICE_CONSTANT_MARK) {
+      const uint64_t value = loading->at(static_cast<size_t>(code[i].imm));
+      code[i].imm = static_cast<int32_t>(value);
+      code[i + 1].imm = static_cast<int32_t>(value >> 32);
     }
     ++i;  // its second half
   }
@@ -68,7 +78,7 @@ int register_handlers() {
     libbpf_prog_handler_opts options{};
     options.sz = sizeof options;
     options.cookie = section.flags;
-    options.prog_prepare_load_fn = address_tables;
+    options.prog_prepare_load_fn = prepare_text;
     if (const int handle = libbpf_register_prog_handler(section.name, section.type, section.attach, &options);
         handle < 0) {
       return -handle;
@@ -77,19 +87,19 @@ int register_handlers() {
   return 0;
 }
 
-// Of either object.
-template <typename Constants>
-void set_constants(Constants& constants, const MapSizes& sizes) {
-  constants.keys_mask = sizes.tables.keys - 1;
-  constants.keys6_mask = sizes.tables.keys6 - 1;
-  constants.services_mask = sizes.tables.services - 1;
-  constants.slots_mask = sizes.tables.slots - 1;
-  constants.backends_mask = sizes.tables.backends - 1;
-  constants.flows4_mask = sizes.flows4 - 1;
-  constants.half_open4_mask = sizes.half_open4 - 1;
-  constants.flows6_mask = sizes.flows6 - 1;
-  constants.half_open6_mask = sizes.half_open6 - 1;
-  constants.jiffies_per_second = jiffies_per_second();
+Constants constants_of(const MapSizes& sizes) {
+  Constants constants{};
+  constants[SLUICE_CONSTANT_KEYS_MASK] = sizes.tables.keys - 1;
+  constants[SLUICE_CONSTANT_KEYS6_MASK] = sizes.tables.keys6 - 1;
+  constants[SLUICE_CONSTANT_SERVICES_MASK] = sizes.tables.services - 1;
+  constants[SLUICE_CONSTANT_SLOTS_MASK] = sizes.tables.slots - 1;
+  constants[SLUICE_CONSTANT_BACKENDS_MASK] = sizes.tables.backends - 1;
+  constants[SLUICE_CONSTANT_FLOWS4_MASK] = sizes.flows4 - 1;
+  constants[SLUICE_CONSTANT_HALF_OPEN4_MASK] = sizes.half_open4 - 1;
+  constants[SLUICE_CONSTANT_FLOWS6_MASK] = sizes.flows6 - 1;
+  constants[SLUICE_CONSTANT_HALF_OPEN6_MASK] = sizes.half_open6 - 1;
+  constants[SLUICE_CONSTANT_JIFFIES_PER_SECOND] = jiffies_per_second();
+  return constants;
 }
 
 Status set_sizes(bpf_object* object, const MapSizes& sizes) {
@@ -184,12 +194,13 @@ Result<Skeleton> open_skeleton(const MapSizes& sizes, const InterfaceConstants& 
   if (Status sized = set_sizes(skeleton->obj, sizes); !sized) {
     return tl::unexpected(sized.error());
   }
-  auto& constants = *skeleton->rodata;
-  constants.interface_index = interface.ifindex;
-  constants.interface_egress = interface.egress;
-  constants.interface_is_node_link = interface.node_link ? 1 : 0;
-  std::copy(interface.mac.begin(), interface.mac.end(), std::begin(constants.interface_mac));
-  set_constants(constants, sizes);
+  Constants constants = constants_of(sizes);
+  constants[SLUICE_CONSTANT_INTERFACE_INDEX] = interface.ifindex;
+  constants[SLUICE_CONSTANT_INTERFACE_EGRESS] = interface.egress;
+  constants[SLUICE_CONSTANT_INTERFACE_IS_NODE_LINK] = interface.node_link ? 1 : 0;
+  std::copy(interface.mac.begin(), interface.mac.end(),
+            reinterpret_cast<uint8_t*>(&constants[SLUICE_CONSTANT_INTERFACE_MAC]));
+  std::copy(constants.begin(), constants.end(), std::begin(skeleton->rodata->constants));
   return skeleton;
 }
 
@@ -204,15 +215,30 @@ Result<StackSkeleton> open_stack_skeleton(const MapSizes& sizes) {
   if (Status sized = set_sizes(skeleton->obj, sizes); !sized) {
     return tl::unexpected(sized.error());
   }
-  set_constants(*skeleton->rodata, sizes);
+  const Constants constants = constants_of(sizes);
+  std::copy(constants.begin(), constants.end(), std::begin(skeleton->rodata->constants));
   return skeleton;
 }
 
+namespace {
+
+template <typename Object>
+int load_with_constants(Object& skeleton, int (*load)(Object*)) {
+  Constants constants{};
+  std::copy(std::begin(skeleton.rodata->constants), std::end(skeleton.rodata->constants), constants.begin());
+  loading = &constants;
+  const int error = -load(&skeleton);
+  loading = nullptr;
+  return error;
+}
+
+}  // namespace
+
 int load_skeleton(sluice_bpf& skeleton) {
-  return -sluice_bpf__load(&skeleton);
+  return load_with_constants(skeleton, sluice_bpf__load);
 }
 int load_skeleton(sluice_stack_bpf& skeleton) {
-  return -sluice_stack_bpf__load(&skeleton);
+  return load_with_constants(skeleton, sluice_stack_bpf__load);
 }
 
 int program_fd(const bpf_object* object, const char* name) {

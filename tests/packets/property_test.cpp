@@ -70,9 +70,11 @@ class RewrittenService {
   }
   void set(Endpoint end, uint8_t protocol, Endpoint backend) {
     plane_.forget_key(service_.end.address, service_.end.port, service_.protocol);
+    plane_.forget_key(service_.end.address, 0, 0);
     service_.end = end;
     service_.protocol = protocol;
     plane_.set_key(end.address, end.port, protocol, service_.index);
+    plane_.set_key(end.address, 0, 0, SLUICE_ADDRESS_SERVICE);
     plane_.set_backend(service_, 0,
                        {.end = backend, .forwarding = forwarding_, .egress = kCoreEgress, .mac = kBackendMac});
   }
